@@ -1,0 +1,434 @@
+"""One open LMDB environment: transactions, databases, room, errors.
+
+The only module that knows lmdb. Transactions are given out to functions, never
+to be kept: `read` and `write` begin one, run the function and end it, in the
+same thread. Only a snapshot's read transaction lives longer.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final, NamedTuple, NoReturn, TypeAlias, TypeVar
+
+import lmdb
+import lmdb.verify as lmdb_verify
+
+from quelmdb import layout
+from quelmdb.errors import (
+    CorruptStoreError,
+    DiskError,
+    ReadOnlyStoreError,
+    StoreBusyError,
+    StoreError,
+    StoreFullError,
+    StorePermissionError,
+    TooManyReadersError,
+    UnsupportedFormatError,
+)
+from quelmdb.filesystem import Room, is_full
+
+T = TypeVar("T")
+Transaction: TypeAlias = "lmdb.Transaction[bytes]"
+Cursor: TypeAlias = "lmdb.Cursor[bytes]"
+Database = lmdb._Database
+
+MAX_READERS: Final = 1024  # set by the first opener; each transaction takes a slot
+_READER_CHECK_SECONDS: Final = 30.0
+
+# Virtual size: without writemap a map costs nothing until it is used, and what is
+# chosen here bounds the file for as long as this process has it open. The smaller
+# ones are for processes whose address space is limited.
+_MAP_SIZES: Final = tuple(2**power for power in (40, 38, 36, 34, 32, 30, 28, 26))
+
+_SMALLEST_PAGE: Final = 4096
+
+
+class Databases(NamedTuple):
+    """The handles of every sub-database."""
+
+    jobs: Database
+    payloads: Database
+    by_status: Database
+    by_worker_status: Database
+    workers: Database
+    worker_names: Database
+    owners: Database
+    meta: Database
+
+
+class Environment:
+    """One generation of a store, open in this process."""
+
+    def __init__(
+        self, directory: Path, *, readonly: bool, check: Callable[[dict[bytes, bytes]], None]
+    ) -> None:
+        """Opens what exists; creates and changes nothing. `check` is given the content
+        of `meta`, and raises where this is nothing that can be served.
+
+        Raises `CorruptStoreError` where the data file is incomplete, and what
+        `mapped_error` makes of LMDB's errors.
+        """
+        self.directory = directory
+        self.readonly = readonly
+        self._data = directory / layout.DATA_FILE
+        self._refuse_incomplete(2 * _SMALLEST_PAGE)
+        self._lmdb = self._open()
+        self._begin = self._lmdb.begin
+        self._writing = threading.Lock()
+        self._room: Room | None = None
+        self._next_reader_check = 0.0
+        self._gone: Callable[[], StoreError] | None = None
+        try:
+            info = self._lmdb.info()
+            self.page_size = self._lmdb.stat()["psize"]
+            self._refuse_incomplete((info["last_pgno"] + 1) * self.page_size)
+            self.databases = self._open_databases(check)
+            if not readonly:
+                self._lmdb.reader_check()
+                self._room = Room(self._data)
+        except lmdb.Error as error:
+            self._lmdb.close()
+            raise mapped_error(error, self._data) from error
+        except BaseException:
+            self._lmdb.close()
+            raise
+
+    @staticmethod
+    def create(directory: Path, meta: list[tuple[bytes, bytes]]) -> None:
+        """Makes a new environment in an existing empty directory, synced."""
+        path = directory / layout.DATA_FILE
+        try:
+            with (
+                lmdb.open(
+                    str(directory), map_size=64 * 2**20, max_dbs=16, mode=0o600, lock=False,
+                    lib_version=0,
+                ) as environment,
+                environment.begin(write=True) as transaction,
+            ):
+                databases = _open_databases(environment, transaction, create=True)
+                for key, value in meta:
+                    transaction.put(key, value, db=databases.meta)
+        except lmdb.Error as error:
+            raise mapped_error(error, path) from error
+
+    def read(self, work: Callable[[Transaction], T]) -> T:
+        """Runs `work` in a read transaction of its own: one point in time."""
+        transaction = self.begin_read()
+        try:
+            return work(transaction)
+        except lmdb.Error as error:
+            raise self._error(error) from error
+        finally:
+            transaction.abort()
+
+    def write(self, work: Callable[[Transaction], T]) -> T:
+        """Runs `work` in a write transaction: all of it is durable on return, or
+        nothing has changed."""
+        with self._writing:  # threads queue here, where a signal reaches them
+            transaction = self._begin_write()
+            try:
+                result = work(transaction)
+                transaction.commit()
+            except lmdb.Error as error:
+                _abort(transaction)
+                raise self._error(error) from error
+            except BaseException:
+                _abort(transaction)
+                raise
+        return result
+
+    def ensure_room(self, transaction: Transaction, growth: int) -> None:
+        """Within a write transaction, before jobs are added: sees to it that `growth`
+        bytes, and a reserve for claims and completions behind them, are allocated.
+
+        Raises `StoreFullError` where they cannot be.
+        """
+        assert self._room is not None
+        self._room.ensure(self.used_bytes(), growth, lambda: self._recyclable(transaction))
+
+    def begin_read(self) -> Transaction:
+        """A read transaction, to be aborted by the caller. 0.2 us."""
+        try:
+            return self._begin()
+        except lmdb.ReadersFullError:
+            self._lmdb.reader_check()
+        except lmdb.Error as error:
+            raise self._error(error) from error
+        try:
+            return self._begin()
+        except lmdb.Error as error:
+            raise self._error(error) from error
+
+    def within(self, transaction: Transaction, work: Callable[[Transaction], T]) -> T:
+        """Runs `work` in a read transaction that stays open: a snapshot's."""
+        try:
+            return work(transaction)
+        except lmdb.Error as error:
+            raise self._error(error) from error
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether it was closed, or left behind by a fork."""
+        return self._gone is not None
+
+    def raise_if_gone(self) -> None:
+        """Raises where the environment was closed, or left behind by a fork."""
+        if self._gone is not None:
+            raise self._gone()
+
+    def used_bytes(self) -> int:
+        """The size of the data file up to its last page in use."""
+        return (self._lmdb.info()["last_pgno"] + 1) * self.page_size
+
+    def readers(self) -> str:
+        """LMDB's table of readers, as it prints it."""
+        return self._lmdb.readers()
+
+    def close(self, gone: Callable[[], StoreError]) -> None:
+        """Waits for what is under way in other threads, and closes. Every later use
+        raises `gone()`."""
+        self._retire(gone)
+        self._lmdb.close()
+        if self._room is not None:
+            self._room.close()
+
+    def forget(self, gone: Callable[[], StoreError]) -> None:
+        """In the child of a fork: lets go without closing, since the locks, the reader
+        slots and the transactions are the parent's. Every later use raises `gone()`."""
+        self._retire(gone)
+        self._writing = threading.Lock()  # another thread of the parent may have held it
+        del self._lmdb, self.databases
+        if self._room is not None:
+            self._room.close()
+
+    def _retire(self, gone: Callable[[], StoreError]) -> None:
+        def refuse(*args: object, **options: object) -> NoReturn:
+            raise gone()
+
+        self._gone = gone
+        self._begin = refuse
+
+    def _begin_write(self) -> Transaction:
+        if self.readonly:
+            raise ReadOnlyStoreError(
+                f"{self._data} is open for reading only", path=str(self._data)
+            )
+        try:
+            transaction = self._begin(write=True)
+        except lmdb.Error as error:
+            raise self._error(error) from error
+        now = time.monotonic()
+        if now >= self._next_reader_check:  # the slots of killed readers keep pages alive
+            self._next_reader_check = now + _READER_CHECK_SECONDS
+            self._lmdb.reader_check()
+        return transaction
+
+    def _recyclable(self, transaction: Transaction) -> int:
+        """How many bytes of the file hold nothing, about: free, or about to be."""
+        pages = 0
+        for database in self.databases:
+            stat = transaction.stat(database)
+            pages += stat["branch_pages"] + stat["leaf_pages"] + stat["overflow_pages"]
+        return self.used_bytes() - pages * self.page_size
+
+    def _open(self) -> lmdb.Environment:
+        if not self.readonly and os.access(self._data, os.W_OK):
+            # On overlayfs the first writable open copies the file up. Done before
+            # LMDB opens it twice, once for reading and once for writing.
+            os.close(os.open(self._data, os.O_RDWR))
+        for map_size in _MAP_SIZES:
+            try:
+                return lmdb.open(
+                    str(self.directory),
+                    map_size=map_size,
+                    max_dbs=16,
+                    max_readers=MAX_READERS,
+                    create=False,
+                    mode=0o600,
+                    readonly=self.readonly,
+                    lib_version=0,
+                )
+            except lmdb.MemoryError:
+                continue
+            except lmdb.Error as error:
+                raise mapped_error(error, self._data) from error
+        raise StoreFullError(
+            f"the address space of this process is too small to map {self._data}; raise its "
+            "limit (ulimit -v)",
+            path=str(self._data),
+        )
+
+    def _open_databases(self, check: Callable[[dict[bytes, bytes]], None]) -> Databases:
+        if self.readonly:
+            meta = self._lmdb.open_db(layout.META, create=False)
+            with self._lmdb.begin() as transaction:
+                check(dict(transaction.cursor(meta)))
+            return _open_databases(self._lmdb, None, create=False)
+        # All at once and within a transaction: opened on their own while another
+        # thread writes, LMDB would wait for the write lock with the GIL held.
+        with self._lmdb.begin(write=True) as transaction:
+            meta = self._lmdb.open_db(layout.META, transaction, create=False)
+            check(dict(transaction.cursor(meta)))
+            return _open_databases(self._lmdb, transaction, create=False)
+
+    def _refuse_incomplete(self, size: int) -> None:
+        found = self._data.stat().st_size
+        if found < size:
+            raise CorruptStoreError(
+                f"{self._data} is incomplete: {found:,} bytes of at least {size:,}; restore it "
+                "from a backup",
+                path=str(self._data),
+                expected=size,
+                found=found,
+            )
+
+    def _error(self, error: lmdb.Error) -> StoreError:
+        if self._gone is not None:  # closed by another thread meanwhile
+            return self._gone()
+        return mapped_error(error, self._data)
+
+
+def structural_problems(directory: Path) -> list[str]:
+    """What is wrong with the pages of a generation, read as bytes: LMDB itself never
+    sees a file that could crash it. O(pages), some 10,000 a second.
+
+    Sound beside writers while a read transaction is open: it keeps every page that
+    this walk can reach from being recycled.
+    """
+    try:
+        problems: list[str] = lmdb_verify.verify(str(directory))  # type: ignore[no-untyped-call]
+    except lmdb_verify.VerifyError as error:
+        return [str(error)]
+    return problems
+
+
+def _open_databases(
+    environment: lmdb.Environment, transaction: Transaction | None, *, create: bool
+) -> Databases:
+    def database(name: bytes, *, integerkey: bool = False) -> Database:
+        return environment.open_db(name, transaction, integerkey=integerkey, create=create)
+
+    def index(name: bytes) -> Database:
+        return environment.open_db(
+            name,
+            transaction,
+            integerkey=True,
+            dupsort=True,
+            dupfixed=True,
+            integerdup=True,
+            create=create,
+        )
+
+    return Databases(
+        jobs=database(layout.JOBS, integerkey=True),
+        payloads=database(layout.PAYLOADS),
+        by_status=index(layout.BY_STATUS),
+        by_worker_status=index(layout.BY_WORKER_STATUS),
+        workers=database(layout.WORKERS),
+        worker_names=database(layout.WORKER_NAMES, integerkey=True),
+        owners=database(layout.OWNERS, integerkey=True),
+        meta=database(layout.META),
+    )
+
+
+def _abort(transaction: Transaction) -> None:
+    try:
+        transaction.abort()
+    except lmdb.Error:
+        pass  # LMDB has aborted it by itself
+
+
+_Make = Callable[[str, str], StoreError]
+
+
+def _as(kind: type[StoreError], advice: str) -> _Make:
+    def make(reason: str, path: str) -> StoreError:
+        return kind(f"{path}: {advice} (LMDB: {reason})", path=path)
+
+    return make
+
+
+_DAMAGED: Final = _as(
+    CorruptStoreError, "the data file is damaged; run `quelmdb check`, or restore a backup"
+)
+_FULL: Final = _as(StoreFullError, "no space left; nothing was changed; free some space")
+_MISUSED: Final = _as(StoreError, "the engine refused the operation; nothing was changed")
+_UNUSABLE: Final = _as(
+    DiskError, "the engine met an error that it cannot go on from; open the store again"
+)
+
+# Every exception that lmdb has; a test holds the table complete.
+_ERRORS: Final[dict[type[lmdb.Error], _Make]] = {
+    lmdb.BadChecksumError: _DAMAGED,
+    lmdb.BadDbiError: _MISUSED,
+    lmdb.BadRslotError: _MISUSED,
+    lmdb.BadTxnError: _MISUSED,
+    lmdb.BadValsizeError: _MISUSED,
+    lmdb.CorruptedError: _DAMAGED,
+    lmdb.CryptoFailError: _MISUSED,
+    lmdb.CursorFullError: _DAMAGED,
+    lmdb.DbsFullError: _MISUSED,
+    lmdb.DiskError: _FULL,
+    lmdb.EnvEncryptionError: _MISUSED,
+    lmdb.IncompatibleError: _DAMAGED,
+    lmdb.InvalidError: _DAMAGED,
+    lmdb.InvalidParameterError: _MISUSED,
+    lmdb.KeyExistsError: _DAMAGED,
+    lmdb.LockError: _as(
+        StoreBusyError,
+        "its lock file is held in a way that cannot be shared; containers that share a store "
+        "must share the PID namespace",
+    ),
+    lmdb.MapFullError: _as(
+        StoreFullError,
+        "the map of this process is full; raise its limit of address space (ulimit -v)",
+    ),
+    lmdb.MapResizedError: _as(
+        StoreFullError,
+        "the file outgrew the address space of this process; raise its limit (ulimit -v)",
+    ),
+    lmdb.MemoryError: _as(DiskError, "not enough memory; nothing was changed"),
+    lmdb.NotFoundError: _DAMAGED,
+    lmdb.PageFullError: _DAMAGED,
+    lmdb.PageNotFoundError: _DAMAGED,
+    lmdb.PanicError: _UNUSABLE,
+    lmdb.ProblemError: _UNUSABLE,
+    lmdb.ReadersFullError: _as(
+        TooManyReadersError,
+        f"all {MAX_READERS} reader slots are taken; end snapshots, or use fewer threads at once",
+    ),
+    lmdb.ReadonlyError: _as(
+        StorePermissionError, "the files of the store may not be opened so by this user"
+    ),
+    lmdb.TlsFullError: _MISUSED,
+    lmdb.TxnFullError: _as(
+        StoreFullError, "one transaction changes too much; use smaller batches"
+    ),
+    lmdb.VersionMismatchError: _as(
+        UnsupportedFormatError, "the data file has another version of LMDB's format"
+    ),
+}
+
+_ERRNOS: Final[dict[int, _Make]] = {
+    errno.EDQUOT: _FULL,
+    errno.EFBIG: _FULL,
+    errno.EROFS: _as(ReadOnlyStoreError, "the file system is read-only"),
+    errno.EPERM: _as(StorePermissionError, "the operation is not permitted"),
+    errno.EMFILE: _as(DiskError, "this process has too many open files"),
+    errno.ENFILE: _as(DiskError, "this machine has too many open files"),
+}
+
+
+def mapped_error(error: lmdb.Error, path: Path) -> StoreError:
+    """The library's error for one of LMDB's."""
+    make = _ERRORS.get(type(error))
+    if make is None and error.code == errno.EIO and is_full(path.parent):
+        make = _FULL  # LMDB reports a short write as an I/O error
+    if make is None:
+        make = _ERRNOS.get(error.code, _as(DiskError, "reading or writing it failed"))
+    return make(str(error), str(path))

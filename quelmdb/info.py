@@ -1,0 +1,89 @@
+"""What a store is and holds, for people."""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import dataclass
+
+from quelmdb import index, layout
+from quelmdb.directory import Opened
+from quelmdb.environment import Transaction
+from quelmdb.job import Status
+from quelmdb.owners import Owner
+
+
+@dataclass(frozen=True, slots=True)
+class ReaderSlot:
+    """A process and thread with a place in LMDB's table of readers, and the
+    transaction that it reads (None: none at the moment)."""
+
+    pid: int
+    thread: str
+    transaction: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class StoreInfo:
+    """One look at a store. Sizes are bytes: of the data file, and of its part in use."""
+
+    path: str
+    generation: int
+    format_version: int
+    durability: str
+    uuid: str
+    file_bytes: int
+    used_bytes: int
+    counts: dict[Status, int]
+    workers: dict[str | None, dict[Status, int]]
+    readers: list[ReaderSlot]
+    owners: list[Owner]
+
+
+def store_info(opened: Opened, owners: list[Owner]) -> StoreInfo:
+    """Looks at an open store, at one point in time. O(workers)."""
+    environment = opened.environment
+
+    def work(transaction: Transaction) -> StoreInfo:
+        databases = environment.databases
+
+        def meta(key: bytes) -> bytes:
+            return transaction.get(key, b"", db=databases.meta)
+
+        def counts(worker: int | None) -> dict[Status, int]:
+            workers = None if worker is None else (worker,)
+            return {
+                status: index.count(transaction, index.Keys(databases, (code,), workers))
+                for code, status in enumerate(layout.STATUSES)
+            }
+
+        return StoreInfo(
+            path=str(opened.path),
+            generation=int(environment.directory.name),
+            format_version=layout.unpack_number(meta(layout.FORMAT_KEY)),
+            durability=meta(layout.DURABILITY_KEY).decode(),
+            uuid=str(uuid.UUID(bytes=meta(layout.UUID_KEY))),
+            file_bytes=(environment.directory / layout.DATA_FILE).stat().st_size,
+            used_bytes=environment.used_bytes(),
+            counts=counts(None),
+            workers={
+                opened.names.name(transaction, number): counts(number)
+                for number in index.workers(transaction, databases)
+            },
+            readers=_reader_slots(environment.readers()),
+            owners=owners,
+        )
+
+    return environment.read(work)
+
+
+def _reader_slots(table: str) -> list[ReaderSlot]:
+    """LMDB prints a heading, then pid, thread and transaction ("-" for none) a line."""
+    slots = []
+    for line in table.splitlines():
+        fields = line.split()
+        if len(fields) == 3 and fields[0].isdigit():
+            pid, thread, transaction = fields
+            slots.append(
+                ReaderSlot(int(pid), thread, None if transaction == "-" else int(transaction))
+            )
+    return slots

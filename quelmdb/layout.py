@@ -1,0 +1,234 @@
+"""The bytes on disk. The only module that knows them; docs/format.md tells the same in words.
+
+    record    := header arguments extras crc
+    header    := version status flags 0 attempt worker owner arguments_length
+                 created_at updated_at claim            (little-endian, 44 bytes)
+    arguments := CBOR | reference                       (flag ARGUMENTS_OUTSIDE)
+    extras    := nothing | CBOR map of EXTRA_* to bytes: CBOR | reference
+    reference := length crc                             (of what stands in `payloads`)
+    crc       := CRC-32 of the 8 bytes of the id and all of the record before it
+    payload   := (id part chunk) -> at most CHUNK bytes (key big-endian, 13 bytes)
+
+Every number in this module reaches the disk and must never change its meaning.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from struct import Struct
+from typing import Final
+from zlib import crc32
+
+from quelmdb.job import Status
+
+# --- The directory ---------------------------------------------------------
+
+GENERATION: Final = "000001"
+DATA_FILE: Final = "data.mdb"
+LOCK_FILE: Final = "lock.mdb"
+OWNERS_FILE: Final = "owners.lock"
+MAINTENANCE_BYTE: Final = 0  # of the owners file; byte N belongs to owner N
+
+# --- Sub-databases ---------------------------------------------------------
+
+JOBS: Final = b"jobs"
+PAYLOADS: Final = b"payloads"
+BY_STATUS: Final = b"by_status"
+BY_WORKER_STATUS: Final = b"by_worker_status"
+WORKERS: Final = b"workers"
+WORKER_NAMES: Final = b"worker_names"
+OWNERS: Final = b"owners"
+META: Final = b"meta"
+
+# --- Meta ------------------------------------------------------------------
+
+IDENTITY: Final = (b"identity", b"quelmdb")
+FORMAT_VERSION: Final = 1
+FORMAT_KEY: Final = b"format"
+FEATURES_KEY: Final = b"features"  # names, one a line; none in version 1
+BYTE_ORDER: Final = (b"byte_order", sys.byteorder.encode())
+DURABILITY_KEY: Final = b"durability"
+UUID_KEY: Final = b"uuid"
+NEXT_ID: Final = b"next_id"
+NEXT_CLAIM: Final = b"next_claim"
+NEXT_OWNER: Final = b"next_owner"
+NEXT_WORKER: Final = b"next_worker"
+
+# --- Keys: native 64-bit integers, which LMDB compares as integers ----------
+
+_NUMBER: Final = Struct("=Q")
+pack_number = _NUMBER.pack
+NUMBER_BYTES: Final = _NUMBER.size
+
+STATUSES: Final[tuple[Status, ...]] = (
+    Status.SCHEDULED,
+    Status.QUEUED,
+    Status.STARTED,
+    Status.COMPLETED,
+    Status.FAILED,
+    Status.CANCELLED,
+)
+STATUS_CODES: Final = {status: code for code, status in enumerate(STATUSES)}
+STATUS_KEYS: Final = tuple(pack_number(code) for code in range(len(STATUSES)))
+
+NO_WORKER: Final = 0  # the number of the worker None
+MAX_WORKER: Final = 2**32 - 1
+_STATUSES_A_WORKER: Final = 256
+_STATUS_COUNT: Final = len(STATUSES)
+
+
+def unpack_number(data: bytes) -> int:
+    """The integer of an 8-byte key, value or duplicate."""
+    value: int
+    (value,) = _NUMBER.unpack(data)
+    return value
+
+
+def worker_status_key(worker: int, status: int) -> bytes:
+    """The key of one worker's jobs of one status in `by_worker_status`."""
+    return pack_number(worker * _STATUSES_A_WORKER + status)
+
+
+def split_worker_status(key: int) -> tuple[int, int]:
+    """Worker number and status code of a key of `by_worker_status`."""
+    return divmod(key, _STATUSES_A_WORKER)
+
+
+# --- Records ---------------------------------------------------------------
+
+RECORD_VERSION: Final = 1
+
+ARGUMENTS_OUTSIDE: Final = 1
+RESULT_OUTSIDE: Final = 2
+ERROR_OUTSIDE: Final = 4
+_UNKNOWN_FLAGS: Final = ~7
+
+# Keys of the map of extras.
+EXTRA_RESULT: Final = "r"
+EXTRA_ERROR: Final = "e"
+
+# Parts of a job in `payloads`.
+ARGUMENTS: Final = 0
+RESULT: Final = 1
+ERROR: Final = 2
+
+# A record with all its parts inline stays below half a page (2,022 bytes), and
+# so out of LMDB's overflow pages: 44 + 1024 + 2 x 384 + the map and the checksum.
+INLINE_ARGUMENTS: Final = 1024
+INLINE_EXTRA: Final = 384
+CHUNK: Final = 2000
+
+_HEADER: Final = Struct("<BBBxIIIIqqQ")
+HEADER_BYTES: Final = _HEADER.size
+_CRC: Final = Struct("<I")
+_CRC_BYTES: Final = _CRC.size
+_REFERENCE: Final = Struct("<II")
+_PAYLOAD_KEY: Final = Struct(">QBI")
+PAYLOAD_KEY_BYTES: Final = _PAYLOAD_KEY.size
+
+_ARGUMENTS_LENGTH: Final = 6  # among the fields of the header
+_FLAGS: Final = 2  # among its bytes
+_SMALLEST: Final = HEADER_BYTES + _CRC_BYTES
+
+# The CRC-32 of any message followed by its own CRC-32, whatever the seed.
+_RESIDUE: Final = 0x2144DF1C
+
+
+Header = tuple[int, int, int, int, int, int, int, int, int, int]
+"""version, status, flags, attempt, worker, owner, arguments_length, created_at,
+updated_at, claim: a plain tuple, since it is made for every job that is listed."""
+
+
+def pack_record(key: bytes, header: Header, body: bytes) -> bytes:
+    """The record of the job whose id is `key`, checksum included. `body` is its
+    arguments (or the reference to them) and, behind them, its extras."""
+    record = _HEADER.pack(*header) + body
+    return record + _CRC.pack(crc32(record, crc32(key)))
+
+
+def unpack_record(key: bytes, record: bytes) -> Header:
+    """The header of the record that stands under `key`.
+
+    Raises `ValueError`, with the reason, where the checksum fails or it is no
+    record of this version.
+    """
+    if len(record) >= _SMALLEST and crc32(record, crc32(key)) == _RESIDUE:
+        header: Header = _HEADER.unpack_from(record)
+        version, status, flags, _, _, _, arguments_length, _, _, _ = header
+        if (
+            version == RECORD_VERSION
+            and status < _STATUS_COUNT
+            and not flags & _UNKNOWN_FLAGS
+            and _SMALLEST + arguments_length <= len(record)
+        ):
+            return header
+        raise ValueError(
+            f"version {version}, status {status}, flags {flags:#x} and {arguments_length} bytes "
+            f"of arguments make no record of {len(record)} bytes in version {RECORD_VERSION}"
+        )
+    raise ValueError(f"the checksum of its {len(record)} bytes fails")
+
+
+def body_of(record: bytes) -> bytes:
+    """Arguments and extras of an intact record, as `pack_record` takes them."""
+    return record[HEADER_BYTES:-_CRC_BYTES]
+
+
+def split_body(record: bytes) -> tuple[bytes, bytes]:
+    """Arguments (or the reference to them) and extras of an intact record."""
+    end = HEADER_BYTES + _HEADER.unpack_from(record)[_ARGUMENTS_LENGTH]
+    return record[HEADER_BYTES:end], record[end:-_CRC_BYTES]
+
+
+def flags_of(record: bytes) -> int:
+    """The flags of an intact record."""
+    return record[_FLAGS]
+
+
+# --- Payloads --------------------------------------------------------------
+
+
+def pack_reference(content: bytes) -> bytes:
+    """What stands in a record for content that stands in `payloads`."""
+    return _REFERENCE.pack(len(content), crc32(content))
+
+
+def fits_reference(reference: bytes, content: bytes) -> bool:
+    """Whether `content` is what the reference was made of."""
+    return pack_reference(content) == reference
+
+
+def payload_key(job_id: int, part: int, chunk: int = 0) -> bytes:
+    """The key of one chunk. The chunks of a job, and of a part, are neighbours."""
+    return _PAYLOAD_KEY.pack(job_id, part, chunk)
+
+
+def split_payload_key(key: bytes) -> tuple[int, int, int]:
+    """Job id, part and chunk number of a key of `payloads`."""
+    job_id, part, chunk = _PAYLOAD_KEY.unpack(key)
+    return job_id, part, chunk
+
+
+def chunks(job_id: int, part: int, content: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """Keys and values that hold `content`, in order."""
+    for number, start in enumerate(range(0, len(content), CHUNK)):
+        yield payload_key(job_id, part, number), content[start : start + CHUNK]
+
+
+# --- Owners ----------------------------------------------------------------
+
+_OWNER: Final = Struct("<qq")
+
+
+def pack_owner(pid: int, started_at: int, boot_id: bytes) -> bytes:
+    """Who an owner is, for people: process id, its start (clock ticks after boot), boot id."""
+    return _OWNER.pack(pid, started_at) + boot_id
+
+
+def unpack_owner(value: bytes) -> tuple[int, int, bytes]:
+    """Process id, start and boot id. Raises `ValueError` where it is none."""
+    if len(value) < _OWNER.size:
+        raise ValueError(f"{len(value)} bytes are too few")
+    pid, started_at = _OWNER.unpack_from(value)
+    return pid, started_at, value[_OWNER.size :]

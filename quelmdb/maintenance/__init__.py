@@ -1,0 +1,1 @@
+"""What operators do with a store as a whole: functions that print nothing."""

@@ -1,0 +1,159 @@
+"""Every rule of the format (docs/format.md), checked against one point in time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from quelmdb import layout
+from quelmdb.environment import Database, Environment, Transaction, structural_problems
+from quelmdb.errors import QuelmdbError
+from quelmdb.job import Job
+from quelmdb.names import Names
+from quelmdb.persistence import Problem
+from quelmdb.records import read_job, references
+
+
+def check(environment: Environment) -> list[Problem]:
+    """Every problem that a store has. O(jobs) in time, O(problems) in memory.
+
+    Where the pages themselves are damaged, the rules above them are not looked at:
+    LMDB might not survive it.
+    """
+
+    def work(transaction: Transaction) -> list[Problem]:
+        damaged = check_structure(environment.directory)
+        return damaged or list(_Rules(environment, transaction).problems())
+
+    return environment.read(work)
+
+
+def check_structure(generation: Path) -> list[Problem]:
+    """What is wrong with the pages of a generation, read without LMDB. O(pages)."""
+    return [Problem("structure", message) for message in structural_problems(generation)]
+
+
+class _Rules:
+    """The rules above the pages, in one read transaction."""
+
+    def __init__(self, environment: Environment, transaction: Transaction) -> None:
+        self._transaction = transaction
+        self._databases = environment.databases
+        self._names = Names(environment.databases)
+        # The largest number that is in use, by the counter that must be above it.
+        self._used = dict.fromkeys(
+            (layout.NEXT_ID, layout.NEXT_CLAIM, layout.NEXT_OWNER, layout.NEXT_WORKER), 0
+        )
+
+    def problems(self) -> Iterator[Problem]:
+        yield from self._check_names()
+        yield from self._check_records()
+        yield from self._check_index("by_status", self._databases.by_status)
+        yield from self._check_index("by_worker_status", self._databases.by_worker_status)
+        yield from self._check_payloads()
+        yield from self._check_owners()
+        yield from self._check_counters()
+
+    def _check_names(self) -> Iterator[Problem]:
+        """Names and numbers of workers are each other's inverse."""
+        databases = self._databases
+        for database, inverse in (
+            (databases.workers, databases.worker_names),
+            (databases.worker_names, databases.workers),
+        ):
+            for key, value in self._transaction.cursor(database):
+                if self._transaction.get(value, db=inverse) != key:
+                    yield Problem("worker names", f"{key!r} has {value!r}, which has it not")
+        for key in self._transaction.cursor(databases.worker_names).iternext(values=False):
+            self._use(layout.NEXT_WORKER, layout.unpack_number(key))
+
+    def _check_records(self) -> Iterator[Problem]:
+        """Each record is one, can be decoded, and has its entry in both indexes."""
+        databases = self._databases
+        with (
+            self._transaction.cursor(databases.by_status) as by_status,
+            self._transaction.cursor(databases.by_worker_status) as by_worker_status,
+        ):
+            for key, record in self._transaction.cursor(databases.jobs):
+                job_id = layout.unpack_number(key)
+                self._use(layout.NEXT_ID, job_id)
+                try:
+                    job = read_job(self._transaction, databases, self._names, key, record)
+                    _decode_all(job)
+                except QuelmdbError as error:
+                    yield Problem("record", str(error), job_id)
+                    continue
+                self._use(layout.NEXT_CLAIM, job.claim)
+                self._use(layout.NEXT_OWNER, job.owner)
+                _, status, _, _, worker, *_ = layout.unpack_record(key, record)
+                if not by_status.set_key_dup(layout.STATUS_KEYS[status], key):
+                    yield Problem("by_status", f"has no entry as {job.status}", job_id)
+                index_key = layout.worker_status_key(worker, status)
+                if not by_worker_status.set_key_dup(index_key, key):
+                    yield Problem(
+                        "by_worker_status", f"has no entry as {job.worker!r}'s {job.status}", job_id
+                    )
+                if job.owner and job.status != "started":
+                    yield Problem("owner", f"is {job.status}, and owner {job.owner} has it", job_id)
+
+    def _check_index(self, name: str, database: Database) -> Iterator[Problem]:
+        """An index has entries of jobs alone, under their own status and worker."""
+        for index_key, key in self._transaction.cursor(database):
+            job_id = layout.unpack_number(key)
+            record = self._transaction.get(key, db=self._databases.jobs)
+            if record is None:
+                yield Problem(name, "has an entry and no record", job_id)
+                continue
+            try:
+                _, status, _, _, worker, *_ = layout.unpack_record(key, record)
+            except ValueError:
+                continue  # reported with the records
+            own = {layout.STATUS_KEYS[status], layout.worker_status_key(worker, status)}
+            if index_key not in own:
+                yield Problem(name, "has an entry that is not its status and worker's", job_id)
+
+    def _check_payloads(self) -> Iterator[Problem]:
+        """Every chunk belongs to a part that a record refers to, and is in its place."""
+        previous: tuple[int, int, int] | None = None
+        for key in self._transaction.cursor(self._databases.payloads).iternext(values=False):
+            place = layout.split_payload_key(key)
+            job_id, part, chunk = place
+            if chunk and previous != (job_id, part, chunk - 1):
+                yield Problem("payloads", f"chunk {chunk} of part {part} follows no other", job_id)
+            if chunk == 0 and part not in self._parts(job_id):
+                yield Problem("payloads", f"part {part} is stored, and not referred to", job_id)
+            previous = place
+
+    def _parts(self, job_id: int) -> set[int]:
+        key = layout.pack_number(job_id)
+        record = self._transaction.get(key, db=self._databases.jobs)
+        if record is None:
+            return set()
+        try:
+            layout.unpack_record(key, record)
+            return set(references(record))
+        except ValueError:
+            return {layout.ARGUMENTS, layout.RESULT, layout.ERROR}  # reported with the records
+
+    def _check_owners(self) -> Iterator[Problem]:
+        for key, value in self._transaction.cursor(self._databases.owners):
+            self._use(layout.NEXT_OWNER, layout.unpack_number(key))
+            try:
+                layout.unpack_owner(value)
+            except ValueError as error:
+                yield Problem("owners", f"owner {layout.unpack_number(key)}: {error}")
+
+    def _check_counters(self) -> Iterator[Problem]:
+        """Each counter is above every number that it gave out."""
+        for name, used in self._used.items():
+            value = self._transaction.get(name, db=self._databases.meta)
+            if value is None or layout.unpack_number(value) <= used:
+                yield Problem("counters", f"{name.decode()} is not above {used}")
+
+    def _use(self, counter: bytes, number: int) -> None:
+        self._used[counter] = max(self._used[counter], number)
+
+
+def _decode_all(job: Job) -> None:
+    """Raises `DecodeError` where a value or a time of the job is none."""
+    job.as_dict()

@@ -1,0 +1,290 @@
+"""All jobs as a stream of bytes, and back: `dump_cbor`, `dump_jsonl`, `load`.
+
+    CBOR   a sequence (RFC 8742): the self-described tag, a header
+           {"quelmdb": "dump", "version": 1}, then a map for each job
+    JSONL  the same, a line each, in UTF-8; what JSON lacks is marked as
+           `quelmdb.maintenance.markedjson` tells, times of a job are ISO 8601 text
+
+A job's map has the fields of `quelmdb.job.FIELDS`, without those that are None,
+and without an attempt, claim or owner of 0. Jobs stand by ascending id. Both
+forms are exact: loaded into an empty store they give the same jobs, but that one
+that was started is queued.
+"""
+
+from __future__ import annotations
+
+import io
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from datetime import datetime
+from itertools import count
+from typing import Any, Final, Protocol
+
+from quelmdb import codec
+from quelmdb.errors import (
+    CodecError,
+    CorruptRecordError,
+    DecodeError,
+    JobError,
+    QuelmdbError,
+    UnsupportedFormatError,
+)
+from quelmdb.job import FIELDS, Job, Status
+from quelmdb.maintenance import markedjson
+from quelmdb.persistence import JobStore, Reader
+
+Progress = Callable[[int], object]
+"""Is told how many jobs are done, now and then and at the end."""
+
+VERSION: Final = 1
+
+_HEADER: Final[dict[str, Any]] = {"quelmdb": "dump", "version": VERSION}
+_ZERO_BY_DEFAULT: Final = frozenset(("attempt", "claim", "owner"))
+_TIMES: Final = ("created_at", "updated_at")
+
+_BATCH: Final = 1_000
+_BATCH_BYTES: Final = 32 * 2**20
+_BUFFER: Final = 2**16
+
+log = logging.getLogger(__name__)
+
+
+class Sink(Protocol):
+    """Where a dump goes: a binary stream."""
+
+    def write(self, data: bytes, /) -> object: ...
+
+
+class Source(Protocol):
+    """Where a dump comes from: a binary stream."""
+
+    def readinto(self, buffer: Any, /) -> int | None: ...
+
+
+# --- Out -------------------------------------------------------------------
+
+
+def dump_cbor(reader: Reader, stream: Sink, progress: Progress | None = None) -> int:
+    """Writes every job to `stream` as a CBOR sequence, and returns how many.
+
+    Of a store it is one point in time, under a snapshot that is held until all
+    is written. A job whose bytes cannot be read is logged and left out.
+    """
+    header = codec.SEQUENCE_START + codec.encode_map(_HEADER)
+    return _dump(reader, stream, header, lambda job: codec.encode_map(fields_of(job)), progress)
+
+
+def dump_jsonl(reader: Reader, stream: Sink, progress: Progress | None = None) -> int:
+    """Writes every job to `stream` as JSON Lines, and returns how many. Else as `dump_cbor`."""
+    header = (markedjson.dumps(_HEADER) + "\n").encode()
+    return _dump(reader, stream, header, lambda job: (json_line(job) + "\n").encode(), progress)
+
+
+def fields_of(job: Job) -> dict[str, Any]:
+    """The map that stands for a job. Raises `DecodeError` where the job's bytes are no value."""
+    fields = {
+        name: value
+        for name, value in job.as_dict().items()
+        if not (value is None or (value == 0 and name in _ZERO_BY_DEFAULT))
+    }
+    fields["status"] = job.status.value
+    return fields
+
+
+def json_line(job: Job, indent: int | None = None) -> str:
+    """The job as it stands in JSON Lines, without the end of the line."""
+    fields = fields_of(job)
+    for name in _TIMES:
+        if name in fields:
+            fields[name] = fields[name].isoformat()
+    return markedjson.dumps(fields, indent)
+
+
+def _dump(
+    reader: Reader,
+    stream: Sink,
+    header: bytes,
+    encode: Callable[[Job], bytes],
+    progress: Progress | None,
+) -> int:
+    stream.write(header)
+    written = 0
+    with _one_moment(reader) as moment:
+        for job in moment.all():
+            try:
+                data = encode(job)
+            except (DecodeError, CorruptRecordError) as error:
+                log.warning("job %s is left out: %s", job.id, error)
+                continue
+            stream.write(data)
+            written += 1
+            if progress is not None and written % _BATCH == 0:
+                progress(written)
+    if progress is not None:
+        progress(written)
+    return written
+
+
+def _one_moment(reader: Reader) -> AbstractContextManager[Reader]:
+    return reader.snapshot() if isinstance(reader, JobStore) else nullcontext(reader)
+
+
+# --- In --------------------------------------------------------------------
+
+
+def load(store: JobStore, stream: Source, progress: Progress | None = None) -> int:
+    """Stores every job of a dump, whichever its form, and returns how many.
+
+    Jobs come back as they were, under their ids. One that was started is queued,
+    with the attempt and the claim number it had: whoever held it in the old
+    store holds nothing in this one. Memory is bounded by a batch of jobs.
+
+    Stops at the first job that cannot be loaded: `DecodeError` where its bytes
+    are no job, `JobExistsError` where its id is taken, `EncodeError` or
+    `TooLargeError` where this store does not carry it. All before it is stored
+    then; the message names the line or item, and says how many that were.
+    """
+    counted = _Counted(stream)
+    loading = _Loading(store, progress)
+    failure: DecodeError | None = None
+    buffered: io.BufferedReader = io.BufferedReader(counted, _BUFFER)
+    with buffered:
+        try:
+            for where, job in _jobs(buffered):
+                loading.add(where, job)
+                if counted.bytes > _BATCH_BYTES:
+                    loading.flush()
+                    counted.bytes = 0
+        except DecodeError as error:
+            failure = error
+    loading.flush()
+    if failure is not None:
+        raise loading.explained(failure)
+    return loading.loaded
+
+
+class _Counted(io.RawIOBase):
+    """Passes bytes on and counts them: `bytes` may be set back."""
+
+    def __init__(self, stream: Source) -> None:
+        self._stream = stream
+        self.bytes = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any, /) -> int | None:
+        size = self._stream.readinto(buffer)
+        self.bytes += size or 0
+        return size
+
+
+class _Loading:
+    """Jobs on their way into a store, a batch at a time."""
+
+    def __init__(self, store: JobStore, progress: Progress | None) -> None:
+        self._store = store
+        self._progress = progress
+        self._pending: list[tuple[str, Job]] = []
+        self.loaded = 0
+
+    def add(self, where: str, job: Job) -> None:
+        self._pending.append((where, job))
+        if len(self._pending) == _BATCH:
+            self.flush()
+
+    def flush(self) -> None:
+        pending, self._pending = self._pending, []
+        if not pending:
+            return
+        try:
+            self._store.restore([job for _, job in pending])
+            self.loaded += len(pending)
+        except (JobError, CodecError):
+            self._one_by_one(pending)
+        except QuelmdbError as error:
+            raise self.explained(error) from None
+        if self._progress is not None:
+            self._progress(self.loaded)
+
+    def _one_by_one(self, jobs: list[tuple[str, Job]]) -> None:
+        for where, job in jobs:
+            try:
+                self._store.restore([job])
+            except QuelmdbError as error:
+                raise self.explained(error, f"{where}: ") from None
+            self.loaded += 1
+
+    def explained(self, error: QuelmdbError, where: str = "") -> QuelmdbError:
+        error.args = (f"{where}{error} (jobs loaded before it: {self.loaded:,})",)
+        return error
+
+
+def _jobs(stream: io.BufferedReader) -> Iterator[tuple[str, Job]]:
+    """The jobs, each with the place where it stands."""
+    first = stream.peek(1)[:1]
+    if first == codec.SEQUENCE_START[:1]:
+        unit, values = "item", codec.decode_sequence(stream)
+    elif first == b"{":
+        unit, values = "line", map(markedjson.loads, stream)
+    else:
+        raise DecodeError(
+            f"this is no dump: it begins with {first!r}, where one has CBOR's tag or '{{'"
+            if first
+            else "this is no dump: it is empty"
+        )
+    for number in count(1):
+        where = f"{unit} {number}"
+        try:
+            value = next(values, _END)
+            if value is _END:
+                return
+            if number == 1:
+                _check_header(value)
+                continue
+            job = _job_of(value)
+        except UnsupportedFormatError:
+            raise
+        except (CodecError, JobError) as error:
+            raise DecodeError(f"{where}: {error}") from None
+        yield where, job
+
+
+_END: Final = object()
+
+
+def _check_header(value: object) -> None:
+    if not isinstance(value, dict) or value.get("quelmdb") != "dump":
+        raise DecodeError("this is no dump of quelmdb: its header is missing")
+    version = value.get("version")
+    if version != VERSION:
+        raise UnsupportedFormatError(
+            f"the dump has version {version!r}, and this quelmdb reads version {VERSION}",
+            expected=VERSION,
+            found=version,
+        )
+
+
+def _job_of(value: object) -> Job:
+    if not isinstance(value, dict):
+        raise DecodeError(f"a job is a map, not {type(value).__name__}")
+    unknown = value.keys() - set(FIELDS)
+    if unknown:
+        raise DecodeError(f"a job has no field {min(map(repr, unknown))}")
+    missing = {"id", "status"} - value.keys()
+    if missing:
+        raise DecodeError(f"the job has no {min(missing)}")
+    for name in _TIMES:
+        if isinstance(value.get(name), str):
+            value[name] = _time(value[name])
+    if value["status"] == Status.STARTED:
+        value["status"] = Status.QUEUED
+    return Job(**value)
+
+
+def _time(text: str) -> datetime:
+    try:
+        return datetime.fromisoformat(text)
+    except ValueError:
+        raise DecodeError(f"{text!r} is no time in ISO 8601") from None

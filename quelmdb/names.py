@@ -1,0 +1,59 @@
+"""Worker names as numbers: interned once, so that keys and records stay small."""
+
+from __future__ import annotations
+
+from quelmdb.environment import Databases, Transaction
+from quelmdb.errors import StoreFullError
+from quelmdb.layout import MAX_WORKER, NO_WORKER, pack_number, unpack_number
+
+
+class Names:
+    """The worker names of a store. What is committed never changes, so it is
+    remembered for the whole process. A name that the open write transaction has
+    interned must not be asked for here: it may never be committed."""
+
+    def __init__(self, databases: Databases) -> None:
+        self._databases = databases
+        self._numbers: dict[str | None, int] = {None: NO_WORKER}
+        self._names: dict[int, str | None] = {NO_WORKER: None}
+
+    def number(self, transaction: Transaction, name: str | None) -> int | None:
+        """The number of a name, None where it was never interned."""
+        number = self._numbers.get(name)
+        if number is None and name is not None:
+            found = transaction.get(name.encode(), db=self._databases.workers)
+            if found is not None:
+                number = unpack_number(found)
+                self.remember({name: number})
+        return number
+
+    def name(self, transaction: Transaction, number: int) -> str | None:
+        """The name of a number. Raises `ValueError` where it has none."""
+        try:
+            return self._names[number]
+        except KeyError:
+            pass
+        found = transaction.get(pack_number(number), db=self._databases.worker_names)
+        if found is None:
+            raise ValueError(f"its worker number {number} has no name")
+        name = found.decode()
+        self.remember({name: number})
+        return name
+
+    def intern(self, transaction: Transaction, name: str, number: int) -> None:
+        """Within a write transaction: gives a new name its number. To be remembered
+        only after the commit."""
+        if number > MAX_WORKER:
+            raise StoreFullError(f"all {MAX_WORKER:,} worker numbers are given out")
+        transaction.put(name.encode(), pack_number(number), db=self._databases.workers)
+        transaction.put(pack_number(number), name.encode(), db=self._databases.worker_names)
+
+    def remember(self, numbers: dict[str, int]) -> None:
+        """Keeps what a committed transaction holds."""
+        for name, number in numbers.items():
+            self._numbers[name] = number
+            self._names[number] = name
+
+    def forget(self) -> None:
+        """In the child of a fork: lets go of the databases, which are the parent's."""
+        del self._databases

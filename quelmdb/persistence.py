@@ -1,0 +1,392 @@
+"""The contract: what every store of jobs promises.
+
+`Persistence` is Que.Persistence, the least that an adapter offers. `JobStore`
+puts the verbs of runners on top. The docstrings are the rules; the kit in
+`quelmdb.testing` checks them; docs/contract.md tells where and why they differ
+from Que.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Literal, Protocol, Self, TypedDict, Unpack
+
+from quelmdb.job import ANY, INCOMPLETE, Job, Status, Worker, WorkerFilter
+
+Clock = Callable[[], int]
+"""Tells the time in microseconds since 1970 (UTC)."""
+
+OnConflict = Literal["error", "skip", "replace"]
+
+
+class Page(TypedDict, total=False):
+    """Which part of a listing is wanted."""
+
+    after: int | None
+    """Only ids above this one (below it where `reverse`)."""
+    limit: int | None
+    """At most so many jobs."""
+    reverse: bool
+    """By descending id."""
+
+
+class Persistence(ABC):
+    """Que's contract.
+
+    Listings are by ascending id, always. A worker of None is a worker like any
+    other; `ANY` means all of them; an unknown worker has no jobs.
+    """
+
+    @abstractmethod
+    def initialize(self) -> None:
+        """Makes the store ready. On one that is ready it changes nothing."""
+
+    @abstractmethod
+    def insert(self, job: Job) -> Job:
+        """Stores a new job and returns it as stored.
+
+        Without an id it gets the next one: above every id that the store ever
+        held or gave out, never given twice. created_at and updated_at become
+        now, attempt, claim and owner 0; all else is taken from `job`.
+
+        Raises `JobExistsError` where the id is taken, `InvalidJobError` where
+        it is above 2**62, `EncodeError` or `TooLargeError` where arguments or
+        result cannot be carried. Nothing is stored then.
+        """
+
+    @abstractmethod
+    def update(self, job: Job) -> Job:
+        """Replaces the job with that id and returns it as stored.
+
+        The whole record is taken from `job`, but: updated_at becomes now, an
+        absent created_at keeps the stored one (or becomes now), and attempt is
+        kept. A job that was and stays started keeps its claim and owner; one
+        that becomes started has neither and is never rescued; any other has no
+        owner and keeps the number of its last claim.
+
+        An id that is not stored is inserted under that id; without an id it is
+        inserted with the next one. Raises as `insert` does, but for
+        `JobExistsError`.
+        """
+
+    @abstractmethod
+    def destroy(self, job_or_id: Job | int | None) -> None:
+        """Deletes the job with that id. Of a job only the id counts; an id that
+        is not stored, or None, changes nothing."""
+
+    @abstractmethod
+    def find(self, job_or_id: Job | int | None) -> Job | None:
+        """The job with that id, or None. Of a job only the id counts.
+
+        Raises `CorruptRecordError` where its bytes are no record.
+        """
+
+    @abstractmethod
+    def all(self, worker: WorkerFilter = ANY) -> Iterable[Job]:
+        """Every job [of a worker]."""
+
+    @abstractmethod
+    def completed(self, worker: WorkerFilter = ANY) -> Iterable[Job]:
+        """Every completed job [of a worker]."""
+
+    @abstractmethod
+    def failed(self, worker: WorkerFilter = ANY) -> Iterable[Job]:
+        """Every failed job [of a worker]."""
+
+    @abstractmethod
+    def incomplete(self, worker: WorkerFilter = ANY) -> Iterable[Job]:
+        """Every job that is scheduled, queued or started [of a worker]."""
+
+
+class IdView(Protocol):
+    """The ids of a listing: lazy, sized, iterated as often as one likes."""
+
+    def __iter__(self) -> Iterator[int]: ...
+
+    def __len__(self) -> int: ...
+
+
+class JobView(ABC):
+    """A listing: lazy, sized, iterated as often as one likes.
+
+    Each iteration tells the state of its own moment: each job at most once,
+    and one that stays in the listing exactly once. No transaction is open
+    while the caller's code runs. A job whose record is corrupt is logged and
+    left out. Inside a snapshot all is of one point in time.
+    """
+
+    @abstractmethod
+    def __iter__(self) -> Iterator[Job]: ...
+
+    @abstractmethod
+    def __len__(self) -> int:
+        """How many ids it has: O(1) without `after`, else O(n). Nothing is decoded."""
+
+    @abstractmethod
+    def ids(self) -> IdView:
+        """The same listing as ids, read from the index alone."""
+
+
+class Reader(ABC):
+    """What can be asked of a store, and of a snapshot of it."""
+
+    @abstractmethod
+    def find(self, job_or_id: Job | int | None) -> Job | None:
+        """As `Persistence.find`. O(log n)."""
+
+    @abstractmethod
+    def jobs(
+        self, *statuses: Status | str, worker: WorkerFilter = ANY, **page: Unpack[Page]
+    ) -> JobView:
+        """The jobs in any of these statuses (of none named: in all) [of a worker].
+
+        A range scan: the first job costs O(log n), each further one O(1),
+        whatever else is stored.
+        """
+
+    @abstractmethod
+    def counts(self, worker: WorkerFilter = ANY) -> dict[Status, int]:
+        """How many jobs [of a worker] are in each status, zeros included. O(1)."""
+
+    @abstractmethod
+    def workers(self) -> list[str | None]:
+        """The workers that have jobs: None first, then by name."""
+
+    def all(self, worker: WorkerFilter = ANY, **page: Unpack[Page]) -> JobView:
+        return self.jobs(worker=worker, **page)
+
+    def completed(self, worker: WorkerFilter = ANY, **page: Unpack[Page]) -> JobView:
+        return self.jobs(Status.COMPLETED, worker=worker, **page)
+
+    def failed(self, worker: WorkerFilter = ANY, **page: Unpack[Page]) -> JobView:
+        return self.jobs(Status.FAILED, worker=worker, **page)
+
+    def incomplete(self, worker: WorkerFilter = ANY, **page: Unpack[Page]) -> JobView:
+        return self.jobs(*INCOMPLETE, worker=worker, **page)
+
+
+class Snapshot(Reader, AbstractContextManager["Snapshot"]):
+    """One point in time, bound to the thread that took it.
+
+    Whatever is used after its end raises `SnapshotEndedError`, in another
+    thread `WrongThreadError`. While it is open the pages it sees are not
+    recycled, so the file grows with every write: end it soon.
+    """
+
+    @abstractmethod
+    def close(self) -> None:
+        """Ends it. A second time changes nothing."""
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Something that `check` found: which rule is broken, for which job if for one."""
+
+    rule: str
+    message: str
+    job_id: int | None = None
+
+    def __str__(self) -> str:
+        where = "" if self.job_id is None else f"job {self.job_id}: "
+        return f"{where}{self.message} [{self.rule}]"
+
+
+Operation = Callable[[Any], Any]
+"""A write that is checked and encoded, and takes a store's open transaction."""
+
+
+class Writes(Protocol):
+    """The writes of a store as operations: each method raises for bad input at
+    once, and returns what is left to be done inside the transaction."""
+
+    def insert_many(self, jobs: Iterable[Job]) -> Operation: ...
+
+    def update_many(self, jobs: Iterable[Job]) -> Operation: ...
+
+    def destroy_many(self, jobs_or_ids: Iterable[Job | int | None]) -> Operation: ...
+
+    def complete_many(self, jobs: Iterable[Job]) -> Operation: ...
+
+    def complete(self, job: Job, result: Any) -> Operation: ...
+
+    def fail(self, job: Job, error: str) -> Operation: ...
+
+    def release(self, job: Job) -> Operation: ...
+
+
+class Batch:
+    """Writes that are recorded, and applied in one transaction when the `with`
+    block ends: all of them, in order, or none.
+
+    Bad input raises at the call; what only the store can know (an id that is
+    taken, a stale claim) raises at the end of the block. Where the block itself
+    raises, nothing is applied.
+    """
+
+    def __init__(
+        self, writes: Writes, commit: Callable[[Sequence[Operation]], list[Any]]
+    ) -> None:
+        self._writes = writes
+        self._commit = commit
+        self._recorded: list[Operation] = []
+        self.results: list[Any] = []
+        """After the block: what each call would have returned from the store, in order."""
+
+    def insert(self, job: Job) -> None:
+        self._recorded.append(_first_of(self._writes.insert_many([job])))
+
+    def insert_many(self, jobs: Iterable[Job]) -> None:
+        self._recorded.append(self._writes.insert_many(jobs))
+
+    def update(self, job: Job) -> None:
+        self._recorded.append(_first_of(self._writes.update_many([job])))
+
+    def update_many(self, jobs: Iterable[Job]) -> None:
+        self._recorded.append(self._writes.update_many(jobs))
+
+    def destroy(self, job_or_id: Job | int | None) -> None:
+        self._recorded.append(self._writes.destroy_many([job_or_id]))
+
+    def destroy_many(self, jobs_or_ids: Iterable[Job | int | None]) -> None:
+        self._recorded.append(self._writes.destroy_many(jobs_or_ids))
+
+    def complete(self, job: Job, result: Any = None) -> None:
+        self._recorded.append(self._writes.complete(job, result))
+
+    def complete_many(self, jobs: Iterable[Job]) -> None:
+        self._recorded.append(self._writes.complete_many(jobs))
+
+    def fail(self, job: Job, error: str) -> None:
+        self._recorded.append(self._writes.fail(job, error))
+
+    def release(self, job: Job) -> None:
+        self._recorded.append(self._writes.release(job))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        recorded, self._recorded = self._recorded, []
+        if kind is None and recorded:
+            self.results = self._commit(recorded)
+
+
+def _first_of(operation: Operation) -> Operation:
+    return lambda transaction: operation(transaction)[0]
+
+
+class JobStore(Reader, Persistence, AbstractContextManager["JobStore"]):
+    """A store that runners can work on. Every method may be called from any thread.
+
+    What takes several jobs is one transaction: all of it happens, or, where
+    anything raises, nothing.
+    """
+
+    @abstractmethod
+    def insert_many(self, jobs: Iterable[Job]) -> list[Job]:
+        """`insert` of each, in order."""
+
+    @abstractmethod
+    def update_many(self, jobs: Iterable[Job]) -> list[Job]:
+        """`update` of each, in order."""
+
+    @abstractmethod
+    def destroy_many(self, jobs_or_ids: Iterable[Job | int | None]) -> None:
+        """`destroy` of each."""
+
+    @abstractmethod
+    def restore(self, jobs: Iterable[Job], on_conflict: OnConflict = "error") -> list[Job]:
+        """Stores jobs as they are, times, attempt and claim included, under their
+        ids; returns those that were stored.
+
+        Nobody holds them afterwards: owner becomes 0. Ids and claims that the
+        store gives out later are above all restored ones. An id that is taken
+        raises `JobExistsError`, or is skipped, or replaced.
+        """
+
+    @abstractmethod
+    def batch(self) -> Batch:
+        """Writes that happen together, or not at all."""
+
+    @abstractmethod
+    def snapshot(self) -> Snapshot:
+        """The store as it is now, until the snapshot ends."""
+
+    @abstractmethod
+    def claim(self, *workers: Worker, limit: int = 1) -> list[Job]:
+        """Takes up to `limit` queued jobs [of these workers] and returns them.
+
+        By ascending id over all named workers (of all workers where none is
+        named). Each becomes started, its attempt grows by one, it gets a new
+        claim number and this process as owner. A job whose record is corrupt
+        is logged and passed over.
+
+        Jobs that a dead process held are requeued first: whenever there would
+        be too few, and else at most once a second. O(limit · log n).
+        """
+
+    @abstractmethod
+    def complete(self, job: Job, result: Any = None) -> Job:
+        """Ends a claimed job as completed, with a result, and returns it.
+
+        Raises `StaleClaim` where it is no longer started under the claim that
+        `job` carries, `JobNotFoundError` where it is no longer stored,
+        `InvalidTransitionError` where `job` was never claimed. Nothing is
+        changed then.
+        """
+
+    @abstractmethod
+    def complete_many(self, jobs: Iterable[Job]) -> list[Job]:
+        """`complete` of each. Where one raises, none is completed."""
+
+    @abstractmethod
+    def fail(self, job: Job, error: str) -> Job:
+        """Ends a claimed job as failed, with an error text. Raises as `complete` does."""
+
+    @abstractmethod
+    def release(self, job: Job) -> Job:
+        """Puts a claimed job back into the queue; the attempt does not count.
+        Raises as `complete` does."""
+
+    @abstractmethod
+    def rescue(self) -> list[Job]:
+        """Requeues what dead processes held, and returns it. The attempt counts.
+
+        What a living process holds is never touched, however slow it is. O(1)
+        for each process that ever claimed and is not yet known as dead; only
+        where one is dead, O(started jobs).
+        """
+
+    @abstractmethod
+    def check(self) -> list[Problem]:
+        """Every rule of the store's format that does not hold. O(n)."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Ends the use of the store; what this process holds can be rescued from
+        now on. A second time changes nothing."""
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()

@@ -1,0 +1,299 @@
+"""Reading: lookups, lazy views, snapshots.
+
+A view copies its jobs out page by page, each page under a read transaction of its
+own (in a snapshot: under the snapshot's), and yields them afterwards: no
+transaction is open while code of the caller runs, and nothing that is yielded
+points into the map.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from abc import abstractmethod
+from collections.abc import Callable, Iterable, Iterator
+from itertools import chain
+from typing import Final, NamedTuple, TypeVar, Unpack
+
+from quelmdb import index
+from quelmdb.environment import Environment, Transaction
+from quelmdb.errors import (
+    CorruptRecordError,
+    InvalidJobError,
+    SnapshotEndedError,
+    WrongThreadError,
+)
+from quelmdb.job import ANY, Job, Status, WorkerFilter, check_id, id_of, worker_name
+from quelmdb.layout import STATUS_CODES, STATUSES, pack_number, unpack_number
+from quelmdb.names import Names
+from quelmdb.persistence import IdView, JobView, Page, Reader, Snapshot
+from quelmdb.records import corrupt_record, read_job, size_outside
+
+T = TypeVar("T")
+
+log = logging.getLogger("quelmdb")
+
+# Pages of a view: a small first one, for those who look at the beginning only.
+_FIRST_PAGE: Final = 128
+_JOB_PAGE: Final = 1024
+_ID_PAGE: Final = 2**20
+_PAGE_BYTES: Final = 8 * 2**20  # of arguments and results that stand outside of records
+
+
+class Selection(NamedTuple):
+    """What a view shows."""
+
+    statuses: tuple[int, ...]
+    worker: WorkerFilter
+    after: int | None
+    limit: int | None
+    reverse: bool
+
+
+class StoreReader(Reader):
+    """The reading half of a store, and all of a snapshot of it."""
+
+    def __init__(self, environment: Environment, names: Names) -> None:
+        self._environment = environment
+        self._names = names
+        self._reported: set[int] = set()
+
+    @abstractmethod
+    def _read(self, work: Callable[[Transaction], T]) -> T:
+        """Runs `work` in a read transaction."""
+
+    @abstractmethod
+    def _raise_if_ended(self) -> None:
+        """Raises where a view of this reader may not be used any more, or here."""
+
+    def find(self, job_or_id: Job | int | None) -> Job | None:
+        job_id = id_of(job_or_id)
+        if job_id is None:
+            self._raise_if_ended()
+            return None
+        key = pack_number(job_id)
+
+        def work(transaction: Transaction) -> Job | None:
+            databases = self._environment.databases
+            record = transaction.get(key, db=databases.jobs)
+            if record is None:
+                return None
+            return read_job(transaction, databases, self._names, key, record)
+
+        return self._read(work)
+
+    def jobs(
+        self, *statuses: Status | str, worker: WorkerFilter = ANY, **page: Unpack[Page]
+    ) -> JobView:
+        return Listing(self, _selection(statuses, worker, page))
+
+    def counts(self, worker: WorkerFilter = ANY) -> dict[Status, int]:
+        who = worker if worker is ANY else worker_name(worker)
+
+        def work(transaction: Transaction) -> dict[Status, int]:
+            return {
+                status: index.count(transaction, self._keys(transaction, (code,), who))
+                for code, status in enumerate(STATUSES)
+            }
+
+        return self._read(work)
+
+    def workers(self) -> list[str | None]:
+        def work(transaction: Transaction) -> list[str | None]:
+            numbers = index.workers(transaction, self._environment.databases)
+            return [self._names.name(transaction, number) for number in numbers]
+
+        names = self._read(work)
+        return sorted(names, key=lambda name: (name is not None, name or ""))
+
+    def _keys(
+        self, transaction: Transaction, statuses: Iterable[int], worker: WorkerFilter
+    ) -> index.Keys:
+        databases = self._environment.databases
+        if worker is ANY:
+            return index.Keys(databases, tuple(statuses), None)
+        assert worker is None or isinstance(worker, str)
+        number = self._names.number(transaction, worker)
+        return index.Keys(databases, tuple(statuses), () if number is None else (number,))
+
+    def _report(self, error: CorruptRecordError) -> None:
+        """Logs a corrupt job, once, where it is passed over."""
+        if error.job_id is not None and error.job_id not in self._reported:
+            self._reported.add(error.job_id)
+            log.warning("left out of a listing: %s", error)
+
+
+class StoreSnapshot(StoreReader, Snapshot):
+    """A read transaction that stays open, in the thread that began it."""
+
+    def __init__(self, environment: Environment, names: Names) -> None:
+        super().__init__(environment, names)
+        self._thread = threading.get_ident()
+        self._transaction: Transaction | None = environment.begin_read()
+
+    def close(self) -> None:
+        if self._transaction is not None:
+            self._refuse_other_threads()
+            transaction, self._transaction = self._transaction, None
+            if not self._environment.is_gone:
+                transaction.abort()
+
+    def _read(self, work: Callable[[Transaction], T]) -> T:
+        self._raise_if_ended()
+        assert self._transaction is not None
+        return self._environment.within(self._transaction, work)
+
+    def _raise_if_ended(self) -> None:
+        if self._transaction is None:
+            raise SnapshotEndedError("the snapshot has ended; take a new one")
+        self._refuse_other_threads()
+        self._environment.raise_if_gone()
+
+    def _refuse_other_threads(self) -> None:
+        if threading.get_ident() != self._thread:
+            raise WrongThreadError(
+                "a snapshot belongs to the thread that took it; take one in each thread"
+            )
+
+
+class Listing(JobView):
+    """A view: what is selected, read anew at each iteration."""
+
+    def __init__(self, reader: StoreReader, selection: Selection) -> None:
+        self._reader = reader
+        self._selection = selection
+
+    def __iter__(self) -> Iterator[Job]:
+        raise_if_ended = self._reader._raise_if_ended
+        for page in _pages(self._selection, _JOB_PAGE, self._job_page):
+            for job in page:
+                yield job
+                raise_if_ended()
+
+    def __len__(self) -> int:
+        return len(self.ids())
+
+    def ids(self) -> IdView:
+        return Ids(self._reader, self._selection)
+
+    def _job_page(self, after: int | None, size: int) -> tuple[list[Job], int | None]:
+        return self._reader._read(lambda transaction: self._jobs(transaction, after, size))
+
+    def _jobs(
+        self, transaction: Transaction, after: int | None, size: int
+    ) -> tuple[list[Job], int | None]:
+        """The jobs of about `size` ids beyond `after`, and the id to go on from."""
+        reader, chosen = self._reader, self._selection
+        databases, names = reader._environment.databases, reader._names
+        keys = reader._keys(transaction, chosen.statuses, chosen.worker)
+        ids, complete = index.scan(transaction, keys, after, chosen.reverse, size)
+        packed = [pack_number(job_id) for job_id in ids[:size]]
+        with transaction.cursor(databases.jobs) as cursor:
+            records = cursor.getmulti(packed)
+        if len(records) < len(packed):
+            missing = set(packed) - {key for key, _ in records}
+            for key in missing:
+                reader._report(corrupt_record(unpack_number(key), "it has no record"))
+        jobs = []
+        room = _PAGE_BYTES
+        for key, record in records:
+            try:
+                job = read_job(transaction, databases, names, key, record)
+            except CorruptRecordError as error:
+                reader._report(error)
+                continue
+            jobs.append(job)
+            room -= size_outside(job)
+            if room < 0:
+                return jobs, job._id
+        return jobs, None if complete and len(ids) <= size else ids[:size][-1]
+
+
+class Ids:
+    """The ids of a view, from the index alone."""
+
+    def __init__(self, reader: StoreReader, selection: Selection) -> None:
+        self._reader = reader
+        self._selection = selection
+
+    def __iter__(self) -> Iterator[int]:
+        pages = _pages(self._selection, _ID_PAGE, self._page)
+        if isinstance(self._reader, StoreSnapshot):
+            return self._guarded(pages)
+        return chain.from_iterable(pages)
+
+    def __len__(self) -> int:
+        chosen = self._selection
+        if chosen.after is None:
+            total = self._reader._read(self._count)
+            return total if chosen.limit is None else min(total, chosen.limit)
+        return sum(len(page) for page in _pages(chosen, _ID_PAGE, self._page))
+
+    def _guarded(self, pages: Iterable[list[int]]) -> Iterator[int]:
+        raise_if_ended = self._reader._raise_if_ended
+        for page in pages:
+            for job_id in page:
+                yield job_id
+                raise_if_ended()
+
+    def _count(self, transaction: Transaction) -> int:
+        chosen = self._selection
+        return index.count(
+            transaction, self._reader._keys(transaction, chosen.statuses, chosen.worker)
+        )
+
+    def _page(self, after: int | None, size: int) -> tuple[list[int], int | None]:
+        chosen = self._selection
+
+        def work(transaction: Transaction) -> tuple[list[int], bool]:
+            keys = self._reader._keys(transaction, chosen.statuses, chosen.worker)
+            return index.scan(transaction, keys, after, chosen.reverse, size)
+
+        ids, complete = self._reader._read(work)
+        return ids, None if complete else ids[-1]
+
+
+def _pages(
+    selection: Selection,
+    size: int,
+    page: Callable[[int | None, int], tuple[list[T], int | None]],
+) -> Iterator[list[T]]:
+    """Page after page: `page(after, size)` returns one, and the id to go on from."""
+    after, left = selection.after, selection.limit
+    wanted = _FIRST_PAGE
+    while left is None or left > 0:
+        items, last = page(after, wanted if left is None else min(wanted, left))
+        if left is not None:
+            items = items[:left]
+            left -= len(items)
+        yield items
+        if last is None:
+            return
+        after, wanted = last, size
+
+
+def _selection(
+    statuses: tuple[Status | str, ...], worker: WorkerFilter, page: Page
+) -> Selection:
+    """Checks what a caller selects. Raises `InvalidJobError`, `ValueError`."""
+    unknown = page.keys() - Page.__annotations__.keys()
+    if unknown:
+        raise TypeError(f"unknown argument {', '.join(sorted(unknown))}")
+    after, limit = page.get("after"), page.get("limit")
+    if after is not None and after != 0:
+        check_id(after)
+    if limit is not None and (type(limit) is not int or limit < 0):
+        raise InvalidJobError(f"a limit is None or an int of 0 or more, not {limit!r}")
+    try:
+        codes = {STATUS_CODES[Status(status)] for status in statuses}
+    except ValueError:
+        raise InvalidJobError(
+            f"unknown status among {statuses!r}; known are {', '.join(Status)}", found=statuses
+        ) from None
+    return Selection(
+        tuple(sorted(codes)) or tuple(range(len(STATUSES))),
+        worker if worker is ANY else worker_name(worker),
+        after,
+        limit,
+        page.get("reverse", False),
+    )

@@ -1,0 +1,242 @@
+"""Jobs as they are stored: what a record and its payloads make of a job, and back."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any, Final, NamedTuple
+
+from quelmdb.codec import Codec, decode
+from quelmdb.environment import Databases, Transaction
+from quelmdb.errors import CorruptRecordError, DecodeError
+from quelmdb.job import Job, stored_job
+from quelmdb.layout import (
+    ARGUMENTS,
+    ARGUMENTS_OUTSIDE,
+    ERROR,
+    ERROR_OUTSIDE,
+    EXTRA_ERROR,
+    EXTRA_RESULT,
+    INLINE_ARGUMENTS,
+    INLINE_EXTRA,
+    RESULT,
+    RESULT_OUTSIDE,
+    STATUSES,
+    Header,
+    chunks,
+    fits_reference,
+    flags_of,
+    pack_reference,
+    payload_key,
+    split_body,
+    split_payload_key,
+    unpack_number,
+    unpack_record,
+)
+from quelmdb.names import Names
+
+_OUTSIDE: Final = ARGUMENTS_OUTSIDE | RESULT_OUTSIDE | ERROR_OUTSIDE
+_WORKER: Final = 4  # among the fields of the header
+_PART_NAMES: Final = {ARGUMENTS: "arguments", RESULT: "results", ERROR: "errors"}
+_EXTRAS_CODEC: Final = Codec()  # of small maps that are made here
+
+
+class Content(NamedTuple):
+    """What is variable in a record: its parts, encoded, each inline or outside."""
+
+    flags: int
+    arguments: bytes
+    extras: bytes
+    outside: tuple[tuple[int, bytes], ...]  # (part, content) for `payloads`
+
+    @property
+    def size(self) -> int:
+        """Bytes in the record and outside of it."""
+        return (
+            len(self.arguments)
+            + len(self.extras)
+            + sum(len(content) for _, content in self.outside)
+        )
+
+
+def encode_content(codec: Codec, job: Job) -> Content:
+    """Arguments, result and error of a job. Raises `EncodeError`, `TooLargeError`."""
+    arguments = codec.encode(job.arguments)
+    if len(arguments) <= INLINE_ARGUMENTS and job.result is None and job.error is None:
+        return Content(0, arguments, b"", ())
+    content = _inline_or_outside(arguments)
+    outcome = encode_outcome(codec, job.result, job.error)
+    return Content(
+        content.flags | outcome.flags,
+        content.arguments,
+        outcome.extras,
+        content.outside + outcome.outside,
+    )
+
+
+def encode_outcome(codec: Codec, result: Any, error: str | None) -> Content:
+    """Result and error alone, to be put behind arguments that are stored already."""
+    flags = 0
+    outside: list[tuple[int, bytes]] = []
+    extras: dict[str, Any] = {}
+    for name, value, what, part, flag in (
+        (EXTRA_RESULT, result, "result", RESULT, RESULT_OUTSIDE),
+        (EXTRA_ERROR, error, "error", ERROR, ERROR_OUTSIDE),
+    ):
+        if value is None:
+            continue
+        encoded = codec.encode(value, what)
+        if len(encoded) <= INLINE_EXTRA:
+            extras[name] = encoded
+        else:
+            extras[name] = pack_reference(encoded)
+            outside.append((part, encoded))
+            flags |= flag
+    packed = _EXTRAS_CODEC.encode(extras) if extras else b""
+    return Content(flags, b"", packed, tuple(outside))
+
+
+def _inline_or_outside(arguments: bytes) -> Content:
+    if len(arguments) <= INLINE_ARGUMENTS:
+        return Content(0, arguments, b"", ())
+    return Content(
+        ARGUMENTS_OUTSIDE, pack_reference(arguments), b"", ((ARGUMENTS, arguments),)
+    )
+
+
+def read_job(
+    transaction: Transaction, databases: Databases, names: Names, key: bytes, record: bytes
+) -> Job:
+    """The job under a key, with what stands outside of its record.
+
+    Raises `CorruptRecordError` where the record, or what it refers to, is damaged.
+    """
+    try:
+        header = unpack_record(key, record)
+        name = names.name(transaction, header[_WORKER])
+        return job_of(transaction, databases, name, key, header, record)
+    except ValueError as error:
+        raise corrupt_record(unpack_number(key), error) from None
+
+
+def job_of(
+    transaction: Transaction,
+    databases: Databases,
+    worker: str | None,
+    key: bytes,
+    header: Header,
+    record: bytes,
+) -> Job:
+    """The job of an intact record. Raises `ValueError` where its payloads are damaged."""
+    _, status, flags, attempt, _, owner, _, created, updated, claim = header
+    decoder = _decode_inline
+    if flags & _OUTSIDE:
+        decoder = partial(_decode, _outside(transaction, databases, key, record))
+    return stored_job(
+        unpack_number(key),
+        worker,
+        STATUSES[status],
+        created,
+        updated,
+        attempt,
+        claim,
+        owner,
+        record,
+        decoder,
+    )
+
+
+def corrupt_record(job_id: int, reason: object) -> CorruptRecordError:
+    """The error for a record that is none."""
+    return CorruptRecordError(
+        f"job {job_id} is corrupt: {reason}; `quelmdb check` lists all such jobs", job_id=job_id
+    )
+
+
+def stored_parts(transaction: Transaction, databases: Databases, job_id: int) -> dict[int, bytes]:
+    """What stands in `payloads` for a job, by part. O(its size)."""
+    parts: dict[int, list[bytes]] = {}
+    with transaction.cursor(databases.payloads) as cursor:
+        if cursor.set_range(payload_key(job_id, 0)):
+            for key, chunk in cursor:
+                owner, part, _ = split_payload_key(key)
+                if owner != job_id:
+                    break
+                parts.setdefault(part, []).append(chunk)
+    return {part: b"".join(pieces) for part, pieces in parts.items()}
+
+
+def put_parts(
+    transaction: Transaction, databases: Databases, job_id: int, content: Content
+) -> None:
+    """Writes what stands outside of a record."""
+    for part, data in content.outside:
+        with transaction.cursor(databases.payloads) as cursor:
+            cursor.putmulti(list(chunks(job_id, part, data)))
+
+
+def delete_parts(
+    transaction: Transaction, databases: Databases, job_id: int, *parts: int
+) -> None:
+    """Deletes these parts of a job. O(their chunks)."""
+    for part in parts:
+        prefix = payload_key(job_id, part)[:-4]
+        with transaction.cursor(databases.payloads) as cursor:
+            found = cursor.set_range(payload_key(job_id, part))
+            while found and cursor.key().startswith(prefix):
+                found = cursor.delete() and bool(cursor.key())
+
+
+def _outside(
+    transaction: Transaction, databases: Databases, key: bytes, record: bytes
+) -> dict[int, bytes]:
+    """The verified content of every part that stands outside of an intact record."""
+    parts = stored_parts(transaction, databases, unpack_number(key))
+    for part, reference in references(record).items():
+        if not fits_reference(reference, parts.get(part, b"")):
+            raise ValueError(f"its {_PART_NAMES[part]}, outside of the record, are damaged")
+    return parts
+
+
+def references(record: bytes) -> dict[int, bytes]:
+    """The references of an intact record, by part. Raises `ValueError` for a bad map."""
+    flags = flags_of(record)
+    arguments, packed = split_body(record)
+    found = {ARGUMENTS: arguments} if flags & ARGUMENTS_OUTSIDE else {}
+    if flags & (RESULT_OUTSIDE | ERROR_OUTSIDE):
+        extras = _extras(packed)
+        if flags & RESULT_OUTSIDE:
+            found[RESULT] = extras.get(EXTRA_RESULT, b"")
+        if flags & ERROR_OUTSIDE:
+            found[ERROR] = extras.get(EXTRA_ERROR, b"")
+    return found
+
+
+def _extras(packed: bytes) -> dict[str, bytes]:
+    extras = decode(packed)
+    if not isinstance(extras, dict) or not all(type(value) is bytes for value in extras.values()):
+        raise DecodeError("its extras are no map of bytes")
+    return extras
+
+
+def _decode_inline(record: bytes) -> tuple[Any, Any, str | None]:
+    return _decode({}, record)
+
+
+def _decode(outside: dict[int, bytes], record: bytes) -> tuple[Any, Any, str | None]:
+    """Arguments, result and error of an intact record. Raises `DecodeError`."""
+    arguments, packed = split_body(record)
+    value = decode(outside.get(ARGUMENTS, arguments))
+    if not packed:
+        return value, None, None
+    extras = _extras(packed)
+    result = outside.get(RESULT, extras.get(EXTRA_RESULT))
+    error = outside.get(ERROR, extras.get(EXTRA_ERROR))
+    text = None if error is None else decode(error)
+    if not isinstance(text, str | None):
+        raise DecodeError("its error is no text")
+    return value, None if result is None else decode(result), text
+
+
+def size_outside(job: Job) -> int:
+    """The bytes that a job which was just read has in memory beside its record."""
+    return sum(map(len, job._decode.args[0].values())) if isinstance(job._decode, partial) else 0

@@ -1,0 +1,219 @@
+"""Store: the contract and the runner verbs on LMDB."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Literal, TypeVar
+
+from quelmdb import directory, owners
+from quelmdb.codec import DEFAULT_LIMIT, Codec
+from quelmdb.environment import Transaction
+from quelmdb.errors import InvalidJobError, StoreClosedError, UnsupportedFormatError
+from quelmdb.info import StoreInfo, store_info
+from quelmdb.job import ANY, Job, Status, Worker, worker_name
+from quelmdb.maintenance.check import check
+from quelmdb.persistence import Batch, Clock, JobStore, OnConflict, Problem, Snapshot
+from quelmdb.reading import StoreReader, StoreSnapshot
+from quelmdb.verbs import Verb, Verbs, rescue
+from quelmdb.writer import Writer
+
+T = TypeVar("T")
+
+_RESCUE_SECONDS = 1.0
+_RESCUE_PAGE = 1000  # jobs a transaction
+
+
+def open(
+    path: str | os.PathLike[str],
+    durability: Literal["full"] | None = None,
+    create: bool = True,
+    readonly: bool = False,
+    clock: Clock | None = None,
+    *,
+    argument_limit: int = DEFAULT_LIMIT,
+) -> Store:
+    """Opens the store in the directory `path`, which is made where it is absent.
+
+    `durability`: "full" is the only one so far: what a call has returned survives the
+    death of any process, a crash of the system and loss of power. None takes what the
+    store has. `create=False` raises `StoreNotFoundError` where there is no store.
+    `readonly` opens for looking only. `clock` tells the time in microseconds since
+    1970 (for tests). `argument_limit`: the most bytes of one job's arguments, or of its
+    result, as CBOR; it binds writes through this handle, not what is stored already.
+
+    A process opens a store once: opened again, it is shared, and closed with its last
+    user. Raises the errors of the branch `StoreError`.
+    """
+    if durability not in (None, directory.DURABILITY):
+        raise UnsupportedFormatError(
+            f"unknown durability {durability!r}; known is {directory.DURABILITY!r}",
+            expected=directory.DURABILITY,
+            found=durability,
+        )
+    codec = Codec(argument_limit)
+    opened = directory.acquire(path, create=create, readonly=readonly)
+    return Store(opened, codec, clock or _now)
+
+
+class Store(StoreReader, JobStore):
+    """A store of jobs on LMDB. Made by `quelmdb.open`."""
+
+    def __init__(self, opened: directory.Opened, codec: Codec, clock: Clock) -> None:
+        super().__init__(opened.environment, opened.names)
+        self._opened = opened
+        self._owners = opened.owners
+        self._verbs = Verbs(codec)
+        self._clock = clock
+        self._closed = False
+        self._next_rescue = 0.0
+
+    @property
+    def path(self) -> str:
+        """The directory of the store."""
+        return str(self._opened.path)
+
+    def initialize(self) -> None:
+        self._raise_if_ended()
+
+    # --- Writing ------------------------------------------------------------
+
+    def insert(self, job: Job) -> Job:
+        return self.insert_many((job,))[0]
+
+    def insert_many(self, jobs: Iterable[Job]) -> list[Job]:
+        return self._commit(self._verbs.insert_many(jobs))
+
+    def update(self, job: Job) -> Job:
+        return self.update_many((job,))[0]
+
+    def update_many(self, jobs: Iterable[Job]) -> list[Job]:
+        return self._commit(self._verbs.update_many(jobs))
+
+    def destroy(self, job_or_id: Job | int | None) -> None:
+        self.destroy_many((job_or_id,))
+
+    def destroy_many(self, jobs_or_ids: Iterable[Job | int | None]) -> None:
+        self._commit(self._verbs.destroy_many(jobs_or_ids))
+
+    def restore(self, jobs: Iterable[Job], on_conflict: OnConflict = "error") -> list[Job]:
+        return self._commit(self._verbs.restore(jobs, on_conflict))
+
+    def batch(self) -> Batch:
+        self._raise_if_ended()
+        return Batch(self._verbs, self._commit_all)
+
+    # --- Runners ------------------------------------------------------------
+
+    def claim(self, *workers: Worker, limit: int = 1) -> list[Job]:
+        if type(limit) is not int or limit < 0:
+            raise InvalidJobError(f"a limit is an int of 0 or more, not {limit!r}", found=limit)
+        names = list(dict.fromkeys(map(worker_name, workers)))
+        queued = self._count_queued(names)
+        rescued: list[Job] = []
+        if queued < limit or time.monotonic() >= self._next_rescue:
+            rescued = self.rescue()
+        if not limit or not (queued or rescued):
+            return []
+        return self._commit(self._verbs.claim(names, limit, self._report))
+
+    def complete(self, job: Job, result: Any = None) -> Job:
+        return self._commit(self._verbs.complete(job, result))
+
+    def complete_many(self, jobs: Iterable[Job]) -> list[Job]:
+        return self._commit(self._verbs.complete_many(jobs))
+
+    def fail(self, job: Job, error: str) -> Job:
+        return self._commit(self._verbs.fail(job, error))
+
+    def release(self, job: Job) -> Job:
+        return self._commit(self._verbs.release(job))
+
+    def rescue(self) -> list[Job]:
+        self._next_rescue = time.monotonic() + _RESCUE_SECONDS
+        dead = {owner.number for owner in self._list_owners() if not owner.alive}
+        rescued: list[Job] = []
+        if dead:
+            started = list(self.jobs(Status.STARTED).ids())
+            for first in range(0, len(started), _RESCUE_PAGE):
+                ids = started[first : first + _RESCUE_PAGE]
+                rescued += self._commit(rescue(ids, dead, self._report))
+            self._commit(lambda writer: writer.strike_out(dead))
+        return rescued
+
+    # --- The whole ----------------------------------------------------------
+
+    def snapshot(self) -> Snapshot:
+        self._raise_if_ended()
+        return StoreSnapshot(self._environment, self._names)
+
+    def info(self) -> StoreInfo:
+        """Sizes, counts, readers and owners, for people. O(workers)."""
+        self._raise_if_ended()
+        return store_info(self._opened, self._list_owners())
+
+    def check(self) -> list[Problem]:
+        self._raise_if_ended()
+        return check(self._environment)
+
+    def close(self) -> None:
+        if not self._closed:
+            self._closed = True
+            directory.release(self._opened)
+
+    def _read(self, work: Callable[[Transaction], T]) -> T:
+        if self._closed:
+            self._raise_if_ended()
+        return self._environment.read(work)
+
+    def _raise_if_ended(self) -> None:
+        self._environment.raise_if_gone()
+        if self._closed:
+            raise StoreClosedError(f"{self.path} was closed", path=self.path)
+
+    def _commit(self, verb: Verb[T]) -> T:
+        return self._commit_all([verb])[0]
+
+    def _commit_all(self, verbs: Sequence[Verb[T]]) -> list[T]:
+        """Runs verbs in one write transaction."""
+        if self._closed:
+            self._raise_if_ended()
+        writer: Writer | None = None
+
+        def work(transaction: Transaction) -> list[T]:
+            nonlocal writer
+            writer = Writer(
+                transaction, self._environment, self._names, self._owners, self._clock()
+            )
+            results = [verb(writer) for verb in verbs]
+            writer.finish()
+            return results
+
+        try:
+            results = self._environment.write(work)
+        except BaseException:
+            if writer is not None and writer.new_owner is not None:
+                self._owners.let_go(writer.new_owner)
+            raise
+        assert writer is not None
+        if writer.new_names:
+            self._names.remember(writer.new_names)
+        return results
+
+    def _count_queued(self, names: Sequence[str | None]) -> int:
+        workers = names or (ANY,)
+        return sum(self.counts(worker)[Status.QUEUED] for worker in workers)
+
+    def _list_owners(self) -> list[owners.Owner]:
+        def work(transaction: Transaction) -> list[tuple[int, int]]:
+            return owners.registered(transaction, self._environment.databases)
+
+        return [
+            owners.Owner(number, pid, self._owners.is_alive(number))
+            for number, pid in self._read(work)
+        ]
+
+
+def _now() -> int:
+    return time.time_ns() // 1000

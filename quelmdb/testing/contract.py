@@ -1,0 +1,40 @@
+"""The two sets of rules, put together from their themes."""
+
+from __future__ import annotations
+
+from quelmdb.testing.rules.batches import BatchRules
+from quelmdb.testing.rules.claims import ClaimRules
+from quelmdb.testing.rules.endings import EndingRules
+from quelmdb.testing.rules.ids import IdRules
+from quelmdb.testing.rules.lifecycle import LifecycleRules
+from quelmdb.testing.rules.listings import ListingRules
+from quelmdb.testing.rules.many import ManyRules
+from quelmdb.testing.rules.recordings import RecordingRules
+from quelmdb.testing.rules.refusals import RefusalRules
+from quelmdb.testing.rules.restores import RestoreRules
+from quelmdb.testing.rules.snapshots import SnapshotRules
+from quelmdb.testing.rules.threads import ThreadRules
+from quelmdb.testing.rules.updates import UpdateRules
+from quelmdb.testing.rules.values import ValueRules
+from quelmdb.testing.rules.views import ViewRules
+
+
+class PersistenceContract(
+    IdRules, UpdateRules, ListingRules, ValueRules, RefusalRules, RecordingRules
+):
+    """Everything that `Persistence` promises. Subclass it and implement `open_store`."""
+
+
+class JobStoreContract(
+    ViewRules,
+    ManyRules,
+    BatchRules,
+    RestoreRules,
+    SnapshotRules,
+    ClaimRules,
+    EndingRules,
+    ThreadRules,
+    LifecycleRules,
+    PersistenceContract,
+):
+    """Everything that `JobStore` promises. Subclass it and implement `open_store`."""

@@ -1,0 +1,1 @@
+"""The rules of the contract by theme: classes of tests, put together in `contract`."""

@@ -1,0 +1,282 @@
+"""The rules of every write: what it checks, and what it does to a job.
+
+A verb is prepared outside of the transaction, where the caller's data is checked
+and encoded (which may run code of the caller), and returns an operation that a
+`Writer` is given inside of it. docs/state-machine.md has the transitions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, TypeVar
+
+from quelmdb import index
+from quelmdb.codec import Codec
+from quelmdb.errors import (
+    CorruptRecordError,
+    InvalidJobError,
+    InvalidTransitionError,
+    JobExistsError,
+    JobNotFoundError,
+    StaleClaim,
+)
+from quelmdb.job import (
+    MAX_ATTEMPT,
+    MAX_CHOSEN_ID,
+    MAX_ID,
+    TRANSITIONS,
+    Job,
+    Status,
+    id_of,
+)
+from quelmdb.layout import NEXT_CLAIM, NEXT_ID
+from quelmdb.persistence import OnConflict
+from quelmdb.records import Content, corrupt_record, encode_content, encode_outcome
+from quelmdb.writer import Draft, Stored, Writer
+
+T = TypeVar("T")
+Verb = Callable[[Writer], T]
+Report = Callable[[CorruptRecordError], None]
+"""Is told of a corrupt job, which is passed over."""
+
+
+class Verbs:
+    """Every write of a store, prepared."""
+
+    def __init__(self, codec: Codec) -> None:
+        self._codec = codec
+
+    def insert_many(self, jobs: Iterable[Job]) -> Verb[list[Job]]:
+        drafts = self._drafts(jobs)
+
+        def apply(writer: Writer) -> list[Job]:
+            writer.ensure_room(drafts)
+            if all(job.id is None for job, _ in drafts):
+                return writer.append(drafts)
+            return [_insert(writer, draft) for draft in drafts]
+
+        return apply
+
+    def update_many(self, jobs: Iterable[Job]) -> Verb[list[Job]]:
+        drafts = self._drafts(jobs)
+        return lambda writer: [_update(writer, draft) for draft in drafts]
+
+    def destroy_many(self, jobs_or_ids: Iterable[Job | int | None]) -> Verb[None]:
+        ids = [id_of(job_or_id) for job_or_id in jobs_or_ids]
+
+        def apply(writer: Writer) -> None:
+            for job_id in ids:
+                stored = None if job_id is None else writer.find(job_id)
+                if stored is not None:
+                    writer.remove(stored)
+
+        return apply
+
+    def restore(self, jobs: Iterable[Job], on_conflict: OnConflict) -> Verb[list[Job]]:
+        if on_conflict not in ("error", "skip", "replace"):
+            raise ValueError(f"on_conflict is error, skip or replace, not {on_conflict!r}")
+        drafts = self._drafts(jobs)
+        for job, _ in drafts:
+            if job.id is None:
+                raise InvalidJobError("a job that is restored has an id; `insert` gives new ones")
+
+        def apply(writer: Writer) -> list[Job]:
+            writer.ensure_room(drafts)
+            restored = (_restore(writer, draft, on_conflict) for draft in drafts)
+            return [job for job in restored if job is not None]
+
+        return apply
+
+    def claim(
+        self, names: Sequence[str | None], limit: int, report: Report
+    ) -> Verb[list[Job]]:
+        return lambda writer: _claim(writer, names, limit, report)
+
+    def complete(self, job: Job, result: Any = None) -> Verb[Job]:
+        outcome = encode_outcome(self._codec, result, None)
+        return lambda writer: _finish(writer, "complete", job, outcome)
+
+    def complete_many(self, jobs: Iterable[Job]) -> Verb[list[Job]]:
+        verbs = [self.complete(job) for job in jobs]
+        return lambda writer: [verb(writer) for verb in verbs]
+
+    def fail(self, job: Job, error: str) -> Verb[Job]:
+        if not isinstance(error, str):
+            raise InvalidJobError(f"an error is text, not {type(error).__name__}", found=error)
+        outcome = encode_outcome(self._codec, None, error)
+        return lambda writer: _finish(writer, "fail", job, outcome)
+
+    def release(self, job: Job) -> Verb[Job]:
+        return lambda writer: _finish(writer, "release", job, None)
+
+    def _drafts(self, jobs: Iterable[Job]) -> list[Draft]:
+        drafts = []
+        for job in jobs:
+            if not isinstance(job, Job):
+                raise InvalidJobError(f"a Job is needed, not {type(job).__name__}", found=job)
+            drafts.append(Draft(job, encode_content(self._codec, job)))
+        return drafts
+
+
+def rescue(ids: Iterable[int], dead: set[int], report: Report) -> Verb[list[Job]]:
+    """Requeues those of these jobs that are started by an owner among `dead`."""
+
+    def apply(writer: Writer) -> list[Job]:
+        rescued = []
+        for job_id in ids:
+            try:
+                stored = writer.find(job_id)
+                if stored is not None and _is_held_by(stored, dead):
+                    rescued.append(_requeue(writer, stored))
+            except CorruptRecordError as error:
+                report(error)
+        return rescued
+
+    return apply
+
+
+def _is_held_by(stored: Stored, owners: set[int]) -> bool:
+    return stored.status is Status.STARTED and stored.owner in owners
+
+
+def _requeue(writer: Writer, stored: Stored) -> Job:
+    after = TRANSITIONS["rescue"][1]
+    return writer.move(stored, after, attempt=stored.attempt, owner=0, claim=stored.claim)
+
+
+def _insert(writer: Writer, draft: Draft) -> Job:
+    job_id = draft.job.id
+    if job_id is None:
+        job_id = writer.next(NEXT_ID, MAX_ID)
+    else:
+        _check_chosen(job_id)
+        if writer.find(job_id) is not None:
+            raise _exists(job_id, "`update` replaces it")
+        writer.advance(NEXT_ID, job_id)
+    return writer.put(job_id, draft, writer.now, writer.now, attempt=0, claim=0)
+
+
+def _update(writer: Writer, draft: Draft) -> Job:
+    job_id = draft.job.id
+    stored = None if job_id is None else writer.find(job_id)
+    if stored is not None:
+        if draft.content.outside:
+            writer.ensure_room([draft])
+        return _replace(writer, stored, draft)
+    writer.ensure_room([draft])
+    if job_id is None:
+        job_id = writer.next(NEXT_ID, MAX_ID)
+    else:
+        _check_chosen(job_id)
+        writer.advance(NEXT_ID, job_id)
+    created = draft.job._created_at
+    return writer.put(
+        job_id, draft, writer.now if created is None else created, writer.now, attempt=0, claim=0
+    )
+
+
+def _replace(writer: Writer, stored: Stored, draft: Draft) -> Job:
+    owner, claim = stored.owner, stored.claim
+    if draft.job.status is not Status.STARTED:
+        owner = 0
+    elif stored.status is not Status.STARTED:
+        owner = claim = 0  # started without a claim: no holder of an old one may finish it
+    created = draft.job._created_at
+    return writer.replace(
+        stored, draft, stored.created_at if created is None else created, owner, claim
+    )
+
+
+def _restore(writer: Writer, draft: Draft, on_conflict: OnConflict) -> Job | None:
+    job = draft.job
+    assert job.id is not None
+    stored = writer.find(job.id)
+    if stored is not None:
+        if on_conflict == "skip":
+            return None
+        if on_conflict == "error":
+            raise _exists(job.id, "skip or replace it (on_conflict)")
+        writer.remove(stored)
+    writer.advance(NEXT_ID, job.id)
+    writer.advance(NEXT_CLAIM, job.claim)
+    created, updated = job._created_at, job._updated_at
+    return writer.put(
+        job.id,
+        draft,
+        writer.now if created is None else created,
+        writer.now if updated is None else updated,
+        job.attempt,
+        job.claim,
+    )
+
+
+def _claim(writer: Writer, names: Sequence[str | None], limit: int, report: Report) -> list[Job]:
+    keys = writer.keys(Status.QUEUED, names)
+    claimed: list[Job] = []
+    after: int | None = None
+    complete = False
+    while len(claimed) < limit and not complete:
+        wanted = limit - len(claimed)
+        ids, complete = index.scan(writer.transaction, keys, after, reverse=False, size=wanted)
+        for job_id in ids[:wanted]:
+            try:
+                claimed.append(_start(writer, job_id))
+            except CorruptRecordError as error:
+                report(error)
+            after = job_id
+        complete = complete and len(ids) <= wanted
+    return claimed
+
+
+def _start(writer: Writer, job_id: int) -> Job:
+    stored = writer.find(job_id)
+    if stored is None or stored.status is not Status.QUEUED:
+        raise corrupt_record(job_id, "it is among the queued jobs of the index, and is none")
+    return writer.move(
+        stored,
+        TRANSITIONS["claim"][1],
+        attempt=min(stored.attempt + 1, MAX_ATTEMPT),
+        owner=writer.owner(),
+        claim=writer.next(NEXT_CLAIM, MAX_CHOSEN_ID),
+    )
+
+
+def _finish(writer: Writer, verb: str, job: Job, outcome: Content | None) -> Job:
+    """`verb` on a job that is still held under the claim that `job` carries."""
+    if job.id is None:
+        raise InvalidJobError(f"{verb} needs a job that is stored; this one has no id")
+    if job.claim == 0:
+        raise InvalidTransitionError(
+            f"job {job.id} was never claimed: {verb} has no claim to check; use `update`",
+            job_id=job.id,
+        )
+    stored = writer.find(job.id)
+    if stored is None:
+        raise JobNotFoundError(f"job {job.id} is not stored (any more)", job_id=job.id)
+    before, after = TRANSITIONS[verb]
+    if stored.status is not before or stored.claim != job.claim:
+        raise StaleClaim(
+            f"job {job.id} is {stored.status} under claim {stored.claim}, no longer {before} "
+            f"under claim {job.claim}: it was finished, released, rescued or claimed again",
+            job_id=job.id,
+            expected=job.claim,
+            found=stored.claim,
+        )
+    attempt = stored.attempt - 1 if verb == "release" else stored.attempt
+    return writer.move(
+        stored, after, attempt=max(attempt, 0), owner=0, claim=stored.claim, outcome=outcome
+    )
+
+
+def _check_chosen(job_id: int) -> None:
+    if job_id > MAX_CHOSEN_ID:
+        raise InvalidJobError(
+            f"an id that a caller chooses is at most {MAX_CHOSEN_ID}, not {job_id}",
+            job_id=job_id,
+            expected=MAX_CHOSEN_ID,
+            found=job_id,
+        )
+
+
+def _exists(job_id: int, advice: str) -> JobExistsError:
+    return JobExistsError(f"job {job_id} is stored already; {advice}", job_id=job_id)

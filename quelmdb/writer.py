@@ -1,0 +1,354 @@
+"""One write transaction: records, payloads, both indexes and the counters, kept in step."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Final, NamedTuple
+
+from quelmdb import index, owners
+from quelmdb.environment import Environment, Transaction
+from quelmdb.errors import CorruptStoreError, StoreFullError
+from quelmdb.job import MAX_ID, MAX_OWNER, Job, Status
+from quelmdb.layout import (
+    ARGUMENTS,
+    ARGUMENTS_OUTSIDE,
+    ERROR,
+    ERROR_OUTSIDE,
+    NEXT_ID,
+    NEXT_OWNER,
+    NEXT_WORKER,
+    NO_WORKER,
+    RECORD_VERSION,
+    RESULT,
+    RESULT_OUTSIDE,
+    STATUS_CODES,
+    STATUSES,
+    Header,
+    body_of,
+    pack_number,
+    pack_record,
+    split_body,
+    unpack_number,
+    unpack_record,
+)
+from quelmdb.names import Names
+from quelmdb.owners import Owners
+from quelmdb.records import Content, corrupt_record, delete_parts, job_of, put_parts
+
+# Bytes that an insert adds to the file, about, beside its content: the record's
+# header, two index entries, and the pages that a transaction copies.
+_GROWTH_A_JOB: Final = 160
+_GROWTH_A_TRANSACTION: Final = 64 * 1024
+
+
+class Draft(NamedTuple):
+    """A job that is checked and encoded, and waits for its transaction."""
+
+    job: Job
+    content: Content
+
+
+class Stored(NamedTuple):
+    """A job as it stands in the open transaction, verified."""
+
+    id: int
+    key: bytes
+    record: bytes
+    status: Status
+    flags: int
+    attempt: int
+    worker: int
+    owner: int
+    arguments_length: int
+    created_at: int
+    claim: int
+
+
+class Writer:
+    """What can be done to a job inside one write transaction.
+
+    Counters are read once and written once, by `finish`, before the commit.
+    """
+
+    def __init__(
+        self,
+        transaction: Transaction,
+        environment: Environment,
+        names: Names,
+        owners: Owners,
+        now: int,
+    ) -> None:
+        self.transaction = transaction
+        self.databases = environment.databases
+        self.now = now
+        self.new_names: dict[str, int] = {}
+        """Names that this transaction interned."""
+        self.new_owner: int | None = None
+        """The number that this process got in this transaction, if it did; its lock is held."""
+        self._environment = environment
+        self._names = names
+        self._owners = owners
+        self._counters: dict[bytes, int] = {}
+        self._owner: int | None = None
+
+    def finish(self) -> None:
+        """Writes the counters that changed."""
+        for key, value in self._counters.items():
+            self.transaction.put(key, pack_number(value), db=self.databases.meta)
+
+    def ensure_room(self, drafts: Sequence[Draft]) -> None:
+        """Raises `StoreFullError` where these jobs do not fit beside the reserve."""
+        growth = _GROWTH_A_TRANSACTION + sum(
+            _GROWTH_A_JOB + draft.content.size * 5 // 4 for draft in drafts
+        )
+        self._environment.ensure_room(self.transaction, growth)
+
+    def find(self, job_id: int) -> Stored | None:
+        """What stands under an id. Raises `CorruptRecordError`."""
+        key = pack_number(job_id)
+        record = self.transaction.get(key, db=self.databases.jobs)
+        if record is None:
+            return None
+        try:
+            header = unpack_record(key, record)
+        except ValueError as error:
+            raise corrupt_record(job_id, error) from None
+        _, status, flags, attempt, worker, owner, length, created, _, claim = header
+        return Stored(
+            job_id, key, record, STATUSES[status], flags, attempt, worker, owner, length,
+            created, claim,
+        )
+
+    def append(self, drafts: Sequence[Draft]) -> list[Job]:
+        """New jobs with the next ids, put behind all others in one go."""
+        first = self.counter(NEXT_ID)
+        if first + len(drafts) > MAX_ID:
+            raise StoreFullError(f"all {MAX_ID:,} ids are given out")
+        self._counters[NEXT_ID] = first + len(drafts)
+        jobs, items, entries = [], [], []
+        for job_id, (job, content) in enumerate(drafts, first):
+            key = pack_number(job_id)
+            worker = self._number_of(job._worker)
+            status = STATUS_CODES[job._status]
+            header = (
+                RECORD_VERSION,
+                status,
+                content.flags,
+                0,
+                worker,
+                0,
+                len(content.arguments),
+                self.now,
+                self.now,
+                0,
+            )
+            record = pack_record(key, header, content.arguments + content.extras)
+            items.append((key, record))
+            entries.append((key, worker, status))
+            if content.outside:
+                put_parts(self.transaction, self.databases, job_id, content)
+            jobs.append(self._job(job._worker, key, header, record))
+        with self.transaction.cursor(self.databases.jobs) as cursor:
+            cursor.putmulti(items, append=True)
+        index.append(self.transaction, self.databases, entries)
+        return jobs
+
+    def put(
+        self, job_id: int, draft: Draft, created: int, updated: int, attempt: int, claim: int
+    ) -> Job:
+        """A new job under an id that is free."""
+        key = pack_number(job_id)
+        job, content = draft
+        worker = self._number_of(job._worker)
+        status = STATUS_CODES[job._status]
+        put_parts(self.transaction, self.databases, job_id, content)
+        index.enter(self.transaction, self.databases, key, worker, status)
+        return self._put(
+            job._worker,
+            key,
+            (
+                RECORD_VERSION,
+                status,
+                content.flags,
+                attempt,
+                worker,
+                0,
+                len(content.arguments),
+                created,
+                updated,
+                claim,
+            ),
+            content.arguments + content.extras,
+        )
+
+    def replace(self, stored: Stored, draft: Draft, created: int, owner: int, claim: int) -> Job:
+        """Another job under the same id; the attempt stays."""
+        job, content = draft
+        worker = self._number_of(job._worker)
+        status = STATUS_CODES[job._status]
+        delete_parts(self.transaction, self.databases, stored.id, *_parts(stored.flags))
+        put_parts(self.transaction, self.databases, stored.id, content)
+        was = STATUS_CODES[stored.status]
+        if (worker, status) != (stored.worker, was):
+            index.leave(self.transaction, self.databases, stored.key, stored.worker, was)
+            index.enter(self.transaction, self.databases, stored.key, worker, status)
+        return self._put(
+            job._worker,
+            stored.key,
+            (
+                RECORD_VERSION,
+                status,
+                content.flags,
+                stored.attempt,
+                worker,
+                owner,
+                len(content.arguments),
+                created,
+                self.now,
+                claim,
+            ),
+            content.arguments + content.extras,
+        )
+
+    def move(
+        self,
+        stored: Stored,
+        status: Status,
+        *,
+        attempt: int,
+        owner: int,
+        claim: int,
+        outcome: Content | None = None,
+    ) -> Job:
+        """The same job in another status [with another result and error]. Its
+        arguments stay where they are."""
+        flags = stored.flags
+        if outcome is None:
+            body = body_of(stored.record)
+        else:
+            body = split_body(stored.record)[0] + outcome.extras
+            outdated = _parts(flags & ~ARGUMENTS_OUTSIDE)
+            delete_parts(self.transaction, self.databases, stored.id, *outdated)
+            put_parts(self.transaction, self.databases, stored.id, outcome)
+            flags = (flags & ARGUMENTS_OUTSIDE) | outcome.flags
+        code, was = STATUS_CODES[status], STATUS_CODES[stored.status]
+        index.leave(self.transaction, self.databases, stored.key, stored.worker, was)
+        index.enter(self.transaction, self.databases, stored.key, stored.worker, code)
+        return self._put(
+            self._name_of(stored.worker),
+            stored.key,
+            (
+                RECORD_VERSION,
+                code,
+                flags,
+                attempt,
+                stored.worker,
+                owner,
+                stored.arguments_length,
+                stored.created_at,
+                self.now,
+                claim,
+            ),
+            body,
+        )
+
+    def remove(self, stored: Stored) -> None:
+        """Deletes a job and all that belongs to it."""
+        was = STATUS_CODES[stored.status]
+        self.transaction.delete(stored.key, db=self.databases.jobs)
+        delete_parts(self.transaction, self.databases, stored.id, *_parts(stored.flags))
+        index.leave(self.transaction, self.databases, stored.key, stored.worker, was)
+
+    def keys(self, status: Status, names: Sequence[str | None]) -> index.Keys:
+        """The jobs of a status of these workers, of all where none is named."""
+        found = [self._names.number(self.transaction, name) for name in names]
+        numbers = [number for number in found if number is not None]
+        return index.Keys(self.databases, [STATUS_CODES[status]], numbers if names else None)
+
+    def owner(self) -> int:
+        """The number of this process, which gets one, and its lock, when first asked."""
+        if self._owner is None:
+            self._owner = self._owners.own
+            if self._owner is None or not self._is_registered(self._owner):
+                self._owner = self.new_owner = self.next(NEXT_OWNER, MAX_OWNER)
+                owners.register(self.transaction, self.databases, self._owner)
+            self._owners.hold(self._owner)
+        return self._owner
+
+    def _is_registered(self, number: int) -> bool:
+        """False where the lock was lost (foreign code closed the file) and others have
+        taken this process for dead."""
+        return self.transaction.get(pack_number(number), db=self.databases.owners) is not None
+
+    def strike_out(self, numbers: Iterable[int]) -> None:
+        """Forgets owners that are dead and hold nothing."""
+        for number in numbers:
+            owners.unregister(self.transaction, self.databases, number)
+
+    def counter(self, name: bytes) -> int:
+        """The number that a counter gives out next."""
+        value = self._counters.get(name)
+        if value is None:
+            stored = self.transaction.get(name, db=self.databases.meta)
+            if stored is None:
+                raise CorruptStoreError(f"the store has no counter {name.decode()}")
+            value = unpack_number(stored)
+        return value
+
+    def next(self, name: bytes, limit: int) -> int:
+        """The next number of a counter, given out once. Raises `StoreFullError` beyond `limit`."""
+        value = self.counter(name)
+        if value > limit:
+            raise StoreFullError(f"{name.decode()}: all {limit:,} numbers are given out")
+        self._counters[name] = value + 1
+        return value
+
+    def advance(self, name: bytes, taken: int) -> None:
+        """Moves a counter above a number that came from elsewhere."""
+        if taken >= self.counter(name):
+            self._counters[name] = taken + 1
+
+    def _put(self, worker: str | None, key: bytes, header: Header, body: bytes) -> Job:
+        record = pack_record(key, header, body)
+        self.transaction.put(key, record, db=self.databases.jobs)
+        return self._job(worker, key, header, record)
+
+    def _job(self, worker: str | None, key: bytes, header: Header, record: bytes) -> Job:
+        try:
+            return job_of(self.transaction, self.databases, worker, key, header, record)
+        except ValueError as error:
+            raise corrupt_record(unpack_number(key), error) from None
+
+    def _number_of(self, name: str | None) -> int:
+        if name is None:
+            return NO_WORKER
+        number = self.new_names.get(name)
+        if number is None:
+            number = self._names.number(self.transaction, name)
+        if number is None:
+            number = self.counter(NEXT_WORKER)
+            self._counters[NEXT_WORKER] = number + 1
+            self._names.intern(self.transaction, name, number)
+            self.new_names[name] = number
+        return number
+
+    def _name_of(self, number: int) -> str | None:
+        for name, new in self.new_names.items():
+            if new == number:
+                return name
+        try:
+            return self._names.name(self.transaction, number)
+        except ValueError as error:
+            raise CorruptStoreError(f"a job is damaged: {error}") from None
+
+
+def _parts(flags: int) -> list[int]:
+    return [
+        part
+        for part, flag in (
+            (ARGUMENTS, ARGUMENTS_OUTSIDE),
+            (RESULT, RESULT_OUTSIDE),
+            (ERROR, ERROR_OUTSIDE),
+        )
+        if flags & flag
+    ]
