@@ -33,6 +33,7 @@ _MAX_EXPONENT: Final = 6144
 _MAX_DIGITS: Final = 4300
 
 _SCALARS: Final = frozenset((str, int, float, bool, NoneType, bytes))
+_TEXT: Final = frozenset((str,))
 _ATOMS: Final = (int, float, NoneType, bytes, bytearray, memoryview, date, UUID)
 
 # cbor2's own decoders serve the tags that are wanted: 0 (datetime), 2 and 3
@@ -157,25 +158,24 @@ def _too_large(what: str, size: int, limit: int) -> TooLargeError:
 def _is_plain(value: Any, limit: int) -> bool:
     """Whether it is made of scalars, lists, tuples and maps with text for keys alone,
     not too deep and not too many: such a value needs no second look."""
-    if type(value) in _SCALARS:
+    kind = type(value)
+    if kind in _SCALARS:
         return True
+    if kind is dict and _SCALARS.issuperset(map(type, value.values())):
+        return _TEXT.issuperset(map(type, value))
     level = [value]
     seen = 0
     for _ in range(MAX_DEPTH + 1):
         below: list[Any] = []
         for item in level:
             kind = type(item)
-            if kind in _SCALARS:
-                continue
             if kind is dict:
-                for key in item:
-                    if type(key) is not str:
-                        return False
-                if not _SCALARS.issuperset(map(type, item.values())):
-                    below += item.values()
+                if not _TEXT.issuperset(map(type, item)):
+                    return False
+                below += item.values()
             elif kind is list or kind is tuple:
                 below += item
-            else:
+            elif kind not in _SCALARS:
                 return False
         if not below:
             return True

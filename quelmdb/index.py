@@ -56,21 +56,17 @@ def enter(
 
 
 def append(
-    transaction: Transaction, databases: Databases, jobs: Sequence[tuple[bytes, int, int]]
+    transaction: Transaction,
+    databases: Databases,
+    by_status: Sequence[tuple[bytes, bytes]],
+    by_worker_status: Sequence[tuple[bytes, bytes]],
 ) -> None:
-    """Adds jobs (key, worker, status), ascending and above every id that is stored.
-    Their pages are filled to the brim."""
+    """Adds entries of jobs, ascending and above every id that is stored. Their pages
+    are filled to the brim."""
     with transaction.cursor(databases.by_status) as cursor:
-        cursor.putmulti([(STATUS_KEYS[status], job) for job, _, status in jobs], append=True)
-    keys: dict[tuple[int, int], bytes] = {}
-    entries = []
-    for job, worker, status in jobs:
-        key = keys.get((worker, status))
-        if key is None:
-            key = keys[worker, status] = worker_status_key(worker, status)
-        entries.append((key, job))
+        cursor.putmulti(by_status, append=True)
     with transaction.cursor(databases.by_worker_status) as cursor:
-        cursor.putmulti(entries, append=True)
+        cursor.putmulti(by_worker_status, append=True)
 
 
 def leave(

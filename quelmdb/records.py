@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from quelmdb.codec import Codec, decode
 from quelmdb.environment import Databases, Transaction
 from quelmdb.errors import CorruptRecordError, DecodeError
-from quelmdb.job import Job, stored_job
+from quelmdb.job import Job, Status, stored_job
 from quelmdb.layout import (
     ARGUMENTS,
     ARGUMENTS_OUTSIDE,
@@ -40,37 +40,22 @@ _PART_NAMES: Final = {ARGUMENTS: "arguments", RESULT: "results", ERROR: "errors"
 _EXTRAS_CODEC: Final = Codec()  # of small maps that are made here
 
 
-class Content(NamedTuple):
-    """What is variable in a record: its parts, encoded, each inline or outside."""
+Outside = tuple[tuple[int, bytes], ...]
+"""Parts for `payloads`: (part, content)."""
 
-    flags: int
-    arguments: bytes
-    extras: bytes
-    outside: tuple[tuple[int, bytes], ...]  # (part, content) for `payloads`
-
-    @property
-    def size(self) -> int:
-        """Bytes in the record and outside of it."""
-        return (
-            len(self.arguments)
-            + len(self.extras)
-            + sum(len(content) for _, content in self.outside)
-        )
+Content = tuple[int, bytes, bytes, Outside]
+"""What is variable in a record: flags, arguments and extras as they stand in it, and
+what stands outside. A plain tuple, since one is made for every job that is inserted."""
 
 
 def encode_content(codec: Codec, job: Job) -> Content:
     """Arguments, result and error of a job. Raises `EncodeError`, `TooLargeError`."""
     arguments = codec.encode(job.arguments)
-    if len(arguments) <= INLINE_ARGUMENTS and job.result is None and job.error is None:
-        return Content(0, arguments, b"", ())
-    content = _inline_or_outside(arguments)
-    outcome = encode_outcome(codec, job.result, job.error)
-    return Content(
-        content.flags | outcome.flags,
-        content.arguments,
-        outcome.extras,
-        content.outside + outcome.outside,
-    )
+    if len(arguments) <= INLINE_ARGUMENTS and job._result is None and job._error is None:
+        return 0, arguments, b"", ()  # the slots, since `job.arguments` has filled them
+    argument_flags, arguments, outside = _inline_or_outside(arguments)
+    outcome_flags, _, extras, outcome_outside = encode_outcome(codec, job.result, job.error)
+    return argument_flags | outcome_flags, arguments, extras, outside + outcome_outside
 
 
 def encode_outcome(codec: Codec, result: Any, error: str | None) -> Content:
@@ -92,15 +77,13 @@ def encode_outcome(codec: Codec, result: Any, error: str | None) -> Content:
             outside.append((part, encoded))
             flags |= flag
     packed = _EXTRAS_CODEC.encode(extras) if extras else b""
-    return Content(flags, b"", packed, tuple(outside))
+    return flags, b"", packed, tuple(outside)
 
 
-def _inline_or_outside(arguments: bytes) -> Content:
+def _inline_or_outside(arguments: bytes) -> tuple[int, bytes, Outside]:
     if len(arguments) <= INLINE_ARGUMENTS:
-        return Content(0, arguments, b"", ())
-    return Content(
-        ARGUMENTS_OUTSIDE, pack_reference(arguments), b"", ((ARGUMENTS, arguments),)
-    )
+        return 0, arguments, ()
+    return ARGUMENTS_OUTSIDE, pack_reference(arguments), ((ARGUMENTS, arguments),)
 
 
 def read_job(
@@ -145,6 +128,14 @@ def job_of(
     )
 
 
+def new_job(
+    job_id: int, worker: str | None, status: Status, now: int, record: bytes, outside: Outside
+) -> Job:
+    """The job of a record that was just made."""
+    decoder = partial(_decode, dict(outside)) if outside else _decode_inline
+    return stored_job(job_id, worker, status, now, now, 0, 0, 0, record, decoder)
+
+
 def corrupt_record(job_id: int, reason: object) -> CorruptRecordError:
     """The error for a record that is none."""
     return CorruptRecordError(
@@ -166,10 +157,10 @@ def stored_parts(transaction: Transaction, databases: Databases, job_id: int) ->
 
 
 def put_parts(
-    transaction: Transaction, databases: Databases, job_id: int, content: Content
+    transaction: Transaction, databases: Databases, job_id: int, outside: Outside
 ) -> None:
     """Writes what stands outside of a record."""
-    for part, data in content.outside:
+    for part, data in outside:
         with transaction.cursor(databases.payloads) as cursor:
             cursor.putmulti(list(chunks(job_id, part, data)))
 

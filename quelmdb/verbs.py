@@ -114,7 +114,7 @@ class Verbs:
         for job in jobs:
             if not isinstance(job, Job):
                 raise InvalidJobError(f"a Job is needed, not {type(job).__name__}", found=job)
-            drafts.append(Draft(job, encode_content(self._codec, job)))
+            drafts.append((job, encode_content(self._codec, job)))
         return drafts
 
 
@@ -145,7 +145,7 @@ def _requeue(writer: Writer, stored: Stored) -> Job:
 
 
 def _insert(writer: Writer, draft: Draft) -> Job:
-    job_id = draft.job.id
+    job_id = draft[0].id
     if job_id is None:
         job_id = writer.next(NEXT_ID, MAX_ID)
     else:
@@ -157,10 +157,11 @@ def _insert(writer: Writer, draft: Draft) -> Job:
 
 
 def _update(writer: Writer, draft: Draft) -> Job:
-    job_id = draft.job.id
+    job, (_, _, _, outside) = draft
+    job_id = job.id
     stored = None if job_id is None else writer.find(job_id)
     if stored is not None:
-        if draft.content.outside:
+        if outside:
             writer.ensure_room([draft])
         return _replace(writer, stored, draft)
     writer.ensure_room([draft])
@@ -169,26 +170,27 @@ def _update(writer: Writer, draft: Draft) -> Job:
     else:
         _check_chosen(job_id)
         writer.advance(NEXT_ID, job_id)
-    created = draft.job._created_at
+    created = job._created_at
     return writer.put(
         job_id, draft, writer.now if created is None else created, writer.now, attempt=0, claim=0
     )
 
 
 def _replace(writer: Writer, stored: Stored, draft: Draft) -> Job:
+    job, _ = draft
     owner, claim = stored.owner, stored.claim
-    if draft.job.status is not Status.STARTED:
+    if job.status is not Status.STARTED:
         owner = 0
     elif stored.status is not Status.STARTED:
         owner = claim = 0  # started without a claim: no holder of an old one may finish it
-    created = draft.job._created_at
+    created = job._created_at
     return writer.replace(
         stored, draft, stored.created_at if created is None else created, owner, claim
     )
 
 
 def _restore(writer: Writer, draft: Draft, on_conflict: OnConflict) -> Job | None:
-    job = draft.job
+    job, _ = draft
     assert job.id is not None
     stored = writer.find(job.id)
     if stored is not None:

@@ -22,6 +22,7 @@ from quelmdb.layout import (
     RESULT,
     RESULT_OUTSIDE,
     STATUS_CODES,
+    STATUS_KEYS,
     STATUSES,
     Header,
     body_of,
@@ -30,22 +31,22 @@ from quelmdb.layout import (
     split_body,
     unpack_number,
     unpack_record,
+    worker_status_key,
 )
 from quelmdb.names import Names
 from quelmdb.owners import Owners
-from quelmdb.records import Content, corrupt_record, delete_parts, job_of, put_parts
+from quelmdb.records import Content, corrupt_record, delete_parts, job_of, new_job, put_parts
 
 # Bytes that an insert adds to the file, about, beside its content: the record's
 # header, two index entries, and the pages that a transaction copies.
 _GROWTH_A_JOB: Final = 160
 _GROWTH_A_TRANSACTION: Final = 64 * 1024
 
+_PIECE: Final = 1000  # jobs that are put at a time, so that few objects live at once
 
-class Draft(NamedTuple):
-    """A job that is checked and encoded, and waits for its transaction."""
 
-    job: Job
-    content: Content
+Draft = tuple[Job, Content]
+"""A job that is checked and encoded, and waits for its transaction."""
 
 
 class Stored(NamedTuple):
@@ -98,9 +99,11 @@ class Writer:
 
     def ensure_room(self, drafts: Sequence[Draft]) -> None:
         """Raises `StoreFullError` where these jobs do not fit beside the reserve."""
-        growth = _GROWTH_A_TRANSACTION + sum(
-            _GROWTH_A_JOB + draft.content.size * 5 // 4 for draft in drafts
-        )
+        growth = _GROWTH_A_TRANSACTION + _GROWTH_A_JOB * len(drafts)
+        for _, (_, arguments, extras, outside) in drafts:
+            growth += len(arguments) + len(extras)
+            for _, content in outside:
+                growth += len(content) * 5 // 4
         self._environment.ensure_room(self.transaction, growth)
 
     def find(self, job_id: int) -> Stored | None:
@@ -120,94 +123,78 @@ class Writer:
         )
 
     def append(self, drafts: Sequence[Draft]) -> list[Job]:
-        """New jobs with the next ids, put behind all others in one go."""
+        """New jobs with the next ids, put behind all others."""
         first = self.counter(NEXT_ID)
         if first + len(drafts) > MAX_ID:
             raise StoreFullError(f"all {MAX_ID:,} ids are given out")
         self._counters[NEXT_ID] = first + len(drafts)
-        jobs, items, entries = [], [], []
-        for job_id, (job, content) in enumerate(drafts, first):
+        jobs: list[Job] = []
+        for start in range(0, len(drafts), _PIECE):
+            jobs += self._append(first + start, drafts[start : start + _PIECE])
+        return jobs
+
+    def _append(self, first: int, drafts: Sequence[Draft]) -> list[Job]:
+        now = self.now
+        kinds: dict[tuple[str | None, Status], tuple[int, int, bytes, bytes]] = {}
+        items, by_status, by_worker_status, jobs = [], [], [], []
+        for job_id, (job, (flags, arguments, extras, outside)) in enumerate(drafts, first):
             key = pack_number(job_id)
-            worker = self._number_of(job._worker)
-            status = STATUS_CODES[job._status]
-            header = (
-                RECORD_VERSION,
-                status,
-                content.flags,
-                0,
-                worker,
-                0,
-                len(content.arguments),
-                self.now,
-                self.now,
-                0,
-            )
-            record = pack_record(key, header, content.arguments + content.extras)
+            kind = (job._worker, job._status)
+            if kind not in kinds:
+                kinds[kind] = self._kind_of(*kind)
+            worker, status, status_key, worker_key = kinds[kind]
+            header = (RECORD_VERSION, status, flags, 0, worker, 0, len(arguments), now, now, 0)
+            record = pack_record(key, header, arguments + extras)
             items.append((key, record))
-            entries.append((key, worker, status))
-            if content.outside:
-                put_parts(self.transaction, self.databases, job_id, content)
-            jobs.append(self._job(job._worker, key, header, record))
+            by_status.append((status_key, key))
+            by_worker_status.append((worker_key, key))
+            if outside:
+                put_parts(self.transaction, self.databases, job_id, outside)
+            jobs.append(new_job(job_id, job._worker, job._status, now, record, outside))
         with self.transaction.cursor(self.databases.jobs) as cursor:
             cursor.putmulti(items, append=True)
-        index.append(self.transaction, self.databases, entries)
+        index.append(self.transaction, self.databases, by_status, by_worker_status)
         return jobs
+
+    def _kind_of(self, name: str | None, status: Status) -> tuple[int, int, bytes, bytes]:
+        """Worker number, status code, and the keys of both indexes."""
+        worker, code = self._number_of(name), STATUS_CODES[status]
+        return worker, code, STATUS_KEYS[code], worker_status_key(worker, code)
 
     def put(
         self, job_id: int, draft: Draft, created: int, updated: int, attempt: int, claim: int
     ) -> Job:
         """A new job under an id that is free."""
         key = pack_number(job_id)
-        job, content = draft
+        job, (flags, arguments, extras, outside) = draft
         worker = self._number_of(job._worker)
         status = STATUS_CODES[job._status]
-        put_parts(self.transaction, self.databases, job_id, content)
+        put_parts(self.transaction, self.databases, job_id, outside)
         index.enter(self.transaction, self.databases, key, worker, status)
+        length = len(arguments)
         return self._put(
             job._worker,
             key,
-            (
-                RECORD_VERSION,
-                status,
-                content.flags,
-                attempt,
-                worker,
-                0,
-                len(content.arguments),
-                created,
-                updated,
-                claim,
-            ),
-            content.arguments + content.extras,
+            (RECORD_VERSION, status, flags, attempt, worker, 0, length, created, updated, claim),
+            arguments + extras,
         )
 
     def replace(self, stored: Stored, draft: Draft, created: int, owner: int, claim: int) -> Job:
         """Another job under the same id; the attempt stays."""
-        job, content = draft
+        job, (flags, arguments, extras, outside) = draft
         worker = self._number_of(job._worker)
-        status = STATUS_CODES[job._status]
+        status, was = STATUS_CODES[job._status], STATUS_CODES[stored.status]
         delete_parts(self.transaction, self.databases, stored.id, *_parts(stored.flags))
-        put_parts(self.transaction, self.databases, stored.id, content)
-        was = STATUS_CODES[stored.status]
+        put_parts(self.transaction, self.databases, stored.id, outside)
         if (worker, status) != (stored.worker, was):
             index.leave(self.transaction, self.databases, stored.key, stored.worker, was)
             index.enter(self.transaction, self.databases, stored.key, worker, status)
+        attempt, length, now = stored.attempt, len(arguments), self.now
         return self._put(
             job._worker,
             stored.key,
-            (
-                RECORD_VERSION,
-                status,
-                content.flags,
-                stored.attempt,
-                worker,
-                owner,
-                len(content.arguments),
-                created,
-                self.now,
-                claim,
-            ),
-            content.arguments + content.extras,
+            (RECORD_VERSION, status, flags, attempt, worker, owner, length, created, now, claim),
+            arguments + extras,
         )
 
     def move(
@@ -226,29 +213,20 @@ class Writer:
         if outcome is None:
             body = body_of(stored.record)
         else:
-            body = split_body(stored.record)[0] + outcome.extras
+            outcome_flags, _, extras, outside = outcome
+            body = split_body(stored.record)[0] + extras
             outdated = _parts(flags & ~ARGUMENTS_OUTSIDE)
             delete_parts(self.transaction, self.databases, stored.id, *outdated)
-            put_parts(self.transaction, self.databases, stored.id, outcome)
-            flags = (flags & ARGUMENTS_OUTSIDE) | outcome.flags
-        code, was = STATUS_CODES[status], STATUS_CODES[stored.status]
-        index.leave(self.transaction, self.databases, stored.key, stored.worker, was)
-        index.enter(self.transaction, self.databases, stored.key, stored.worker, code)
+            put_parts(self.transaction, self.databases, stored.id, outside)
+            flags = (flags & ARGUMENTS_OUTSIDE) | outcome_flags
+        worker, code, was = stored.worker, STATUS_CODES[status], STATUS_CODES[stored.status]
+        index.leave(self.transaction, self.databases, stored.key, worker, was)
+        index.enter(self.transaction, self.databases, stored.key, worker, code)
+        length, created, now = stored.arguments_length, stored.created_at, self.now
         return self._put(
-            self._name_of(stored.worker),
+            self._name_of(worker),
             stored.key,
-            (
-                RECORD_VERSION,
-                code,
-                flags,
-                attempt,
-                stored.worker,
-                owner,
-                stored.arguments_length,
-                stored.created_at,
-                self.now,
-                claim,
-            ),
+            (RECORD_VERSION, code, flags, attempt, worker, owner, length, created, now, claim),
             body,
         )
 

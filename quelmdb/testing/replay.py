@@ -94,7 +94,7 @@ class _Differences:
         self._highest = max(self._highest, que_id)
         self._our_highest = max(self._our_highest, self.our_id(que_id))
 
-    def insert(self, store: Persistence, job: Job, que_id: int | None, now: datetime) -> Job | str:
+    def insert(self, store: Persistence, job: Job, que_id: int | None, now: datetime) -> Job:
         """Que's insert overwrites a job with that id; the contract's raises, since an
         insert must not lose data. An update does then what Que did."""
         if que_id not in self.created_at:
@@ -102,10 +102,10 @@ class _Differences:
         before = store.find(job)
         try:
             store.insert(job)
-            return "insert took an id that is taken"
         except JobExistsError:
-            if store.find(job) != before:
-                return "the refused insert changed the stored job"
+            _same(store.find(job), before)
+        else:
+            raise _Differs("insert took an id that is taken")
         return store.update(job.replace(created_at=now))
 
     def created(self, recorded: datetime | None, que_id: int, now: datetime) -> datetime:
@@ -163,11 +163,8 @@ class _Replay:
 
     def _insert(self, args: list[Any], expected: dict[str, Any]) -> None:
         (given,) = args
-        returned = self._differences.insert(
-            self._store, self._given(given), given["id"], self._clock.time
-        )
-        if isinstance(returned, str):
-            raise _Differs(returned)
+        job, now = self._given(given), self._clock.time
+        returned = self._differences.insert(self._store, job, given["id"], now)
         self._stored(given, returned, expected)
 
     def _update(self, args: list[Any], expected: dict[str, Any]) -> None:

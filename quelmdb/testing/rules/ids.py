@@ -54,9 +54,7 @@ class IdRules(PersistenceHarness):
         store.insert(Job("a", id=1000))
         assert id_of(store.insert(Job("a"))) > 1000
 
-    def test_the_next_id_is_above_a_chosen_one_that_was_destroyed(
-        self, store: Persistence
-    ) -> None:
+    def test_the_next_id_is_above_a_chosen_one_that_was_destroyed(self, store: Persistence) -> None:
         store.insert(Job("a", id=1000))
         store.destroy(1000)
         assert id_of(store.insert(Job("a"))) > 1000

@@ -12,8 +12,6 @@ from quelmdb.testing.replay import load_trace, replay, trace_names
 
 class RecordingRules(PersistenceHarness):
     @pytest.mark.parametrize("name", trace_names())
-    def test_it_does_what_que_did(
-        self, store: Persistence, clock: ManualClock, name: str
-    ) -> None:
+    def test_it_does_what_que_did(self, store: Persistence, clock: ManualClock, name: str) -> None:
         trace = load_trace(name)
         assert replay(trace, store, clock) == len(trace["steps"])

@@ -141,7 +141,7 @@ class ValueRules(PersistenceHarness):
             assert found(store, job) == updated
 
     def test_big_values_of_neighbours_do_not_mix(self, store: Persistence) -> None:
-        jobs = [store.insert(Job("a", bytes([n]) * 5000, result=bytes([n])) ) for n in range(5)]
+        jobs = [store.insert(Job("a", bytes([n]) * 5000, result=bytes([n]))) for n in range(5)]
         store.destroy(jobs[1])
         store.update(jobs[2].replace(arguments="small"))
         assert found(store, jobs[3]).arguments == b"\x03" * 5000
