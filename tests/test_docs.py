@@ -1,0 +1,50 @@
+"""Code in the README and in docs/ runs, and what they tabulate is what the code has."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from quelmdb.job import TRANSITIONS
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+WITH_CODE = [page for page in PAGES if "```python" in page.read_text(encoding="utf-8")]
+
+
+def _code(page: Path) -> list[str]:
+    return re.findall(r"^```python\n(.*?)^```", page.read_text(encoding="utf-8"), re.S | re.M)
+
+
+@pytest.mark.parametrize("page", WITH_CODE, ids=lambda page: page.name)
+def test_the_code_of_a_page_runs_from_top_to_bottom(
+    page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    namespace: dict[str, object] = {"__name__": "documentation"}
+    for block in _code(page):
+        exec(compile(block, str(page), "exec"), namespace)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_between_pages_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\((?!https?:|#)([^)#]+)", page.read_text(encoding="utf-8")):
+        assert (page.parent / target).exists(), target
+
+
+def test_the_table_of_transitions_is_the_one_in_the_code() -> None:
+    text = (ROOT / "docs" / "state-machine.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `(\w+)` \| (\w+) \| (\w+) \|", text, re.M)
+    assert {verb: (before, after) for verb, before, after in rows} == {
+        verb: (before.value, after.value) for verb, (before, after) in TRANSITIONS.items()
+    }
+
+
+def test_the_diagram_of_transitions_has_every_verb() -> None:
+    text = (ROOT / "docs" / "state-machine.md").read_text(encoding="utf-8")
+    arrows = set(re.findall(r"^    (\w+) --> (\w+): (\w+)$", text, re.M))
+    assert {(before.value, after.value, verb) for verb, (before, after) in TRANSITIONS.items()} <= (
+        arrows
+    )
