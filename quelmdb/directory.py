@@ -101,15 +101,19 @@ class Opened:
                 expected=layout.FORMAT_VERSION,
                 found=version,
             )
-        for name, key, expected in (
-            ("features", layout.FEATURES_KEY, ""),
+        needed = [
             ("byte order", layout.BYTE_ORDER[0], layout.BYTE_ORDER[1].decode()),
+            ("features", layout.FEATURES_KEY, ""),
             ("durability", layout.DURABILITY_KEY, DURABILITY),
-        ):
+        ]
+        if not self.readonly:
+            needed.append(("features for writing", layout.WRITE_FEATURES_KEY, ""))
+        for name, key, expected in needed:
             found = meta.get(key, b"").decode(errors="replace")
             if found != expected:
                 raise UnsupportedFormatError(
-                    f"{path} has the {name} {found!r}, and this quelmdb serves {expected!r} here",
+                    f"{path} has the {name} {found!r}, and this quelmdb serves {expected!r} alone; "
+                    "use a version of quelmdb that knows it",
                     path=path,
                     expected=expected,
                     found=found,
@@ -220,6 +224,7 @@ def _new_meta() -> list[tuple[bytes, bytes]]:
         layout.IDENTITY,
         (layout.FORMAT_KEY, layout.pack_number(layout.FORMAT_VERSION)),
         (layout.FEATURES_KEY, b""),
+        (layout.WRITE_FEATURES_KEY, b""),
         layout.BYTE_ORDER,
         (layout.DURABILITY_KEY, DURABILITY.encode()),
         (layout.UUID_KEY, uuid.uuid4().bytes),

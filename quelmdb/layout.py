@@ -46,7 +46,9 @@ META: Final = b"meta"
 IDENTITY: Final = (b"identity", b"quelmdb")
 FORMAT_VERSION: Final = 1
 FORMAT_KEY: Final = b"format"
-FEATURES_KEY: Final = b"features"  # names, one a line; none in version 1
+# Names of what a store uses beyond its version, one a line; version 1 knows none.
+FEATURES_KEY: Final = b"features"  # needed to read it
+WRITE_FEATURES_KEY: Final = b"features_to_write"  # needed to write it; reading is safe
 BYTE_ORDER: Final = (b"byte_order", sys.byteorder.encode())
 DURABILITY_KEY: Final = b"durability"
 UUID_KEY: Final = b"uuid"

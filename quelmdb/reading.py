@@ -280,7 +280,7 @@ def _selection(
     if unknown:
         raise TypeError(f"unknown argument {', '.join(sorted(unknown))}")
     after, limit = page.get("after"), page.get("limit")
-    if after is not None and after != 0:
+    if after is not None and not (type(after) is int and after == 0):
         check_id(after)
     if limit is not None and (type(limit) is not int or limit < 0):
         raise InvalidJobError(f"a limit is None or an int of 0 or more, not {limit!r}")

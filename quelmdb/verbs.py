@@ -48,6 +48,9 @@ class Verbs:
 
     def insert_many(self, jobs: Iterable[Job]) -> Verb[list[Job]]:
         drafts = self._drafts(jobs)
+        for job, _ in drafts:
+            if job.id is not None:
+                _check_chosen(job.id)
 
         def apply(writer: Writer) -> list[Job]:
             writer.ensure_room(drafts)
@@ -93,8 +96,7 @@ class Verbs:
         return lambda writer: _claim(writer, names, limit, report)
 
     def complete(self, job: Job, result: Any = None) -> Verb[Job]:
-        outcome = encode_outcome(self._codec, result, None)
-        return lambda writer: _finish(writer, "complete", job, outcome)
+        return _finish("complete", job, encode_outcome(self._codec, result, None))
 
     def complete_many(self, jobs: Iterable[Job]) -> Verb[list[Job]]:
         verbs = [self.complete(job) for job in jobs]
@@ -103,17 +105,15 @@ class Verbs:
     def fail(self, job: Job, error: str) -> Verb[Job]:
         if not isinstance(error, str):
             raise InvalidJobError(f"an error is text, not {type(error).__name__}", found=error)
-        outcome = encode_outcome(self._codec, None, error)
-        return lambda writer: _finish(writer, "fail", job, outcome)
+        return _finish("fail", job, encode_outcome(self._codec, None, error))
 
     def release(self, job: Job) -> Verb[Job]:
-        return lambda writer: _finish(writer, "release", job, None)
+        return _finish("release", job, None)
 
     def _drafts(self, jobs: Iterable[Job]) -> list[Draft]:
         drafts = []
         for job in jobs:
-            if not isinstance(job, Job):
-                raise InvalidJobError(f"a Job is needed, not {type(job).__name__}", found=job)
+            _check_is_job(job)
             drafts.append((job, encode_content(self._codec, job)))
         return drafts
 
@@ -149,7 +149,6 @@ def _insert(writer: Writer, draft: Draft) -> Job:
     if job_id is None:
         job_id = writer.next(NEXT_ID, MAX_ID)
     else:
-        _check_chosen(job_id)
         if writer.find(job_id) is not None:
             raise _exists(job_id, "`update` replaces it")
         writer.advance(NEXT_ID, job_id)
@@ -243,31 +242,40 @@ def _start(writer: Writer, job_id: int) -> Job:
     )
 
 
-def _finish(writer: Writer, verb: str, job: Job, outcome: Content | None) -> Job:
-    """`verb` on a job that is still held under the claim that `job` carries."""
+def _finish(name: str, job: Job, outcome: Content | None) -> Verb[Job]:
+    """A verb on a job that is still held under the claim that `job` carries."""
+    _check_is_job(job)
     if job.id is None:
-        raise InvalidJobError(f"{verb} needs a job that is stored; this one has no id")
+        raise InvalidJobError(f"{name} needs a job that is stored; this one has no id")
     if job.claim == 0:
         raise InvalidTransitionError(
-            f"job {job.id} was never claimed: {verb} has no claim to check; use `update`",
+            f"job {job.id} was never claimed: {name} has no claim to check; use `update`",
             job_id=job.id,
         )
-    stored = writer.find(job.id)
-    if stored is None:
-        raise JobNotFoundError(f"job {job.id} is not stored (any more)", job_id=job.id)
-    before, after = TRANSITIONS[verb]
-    if stored.status is not before or stored.claim != job.claim:
-        raise StaleClaim(
-            f"job {job.id} is {stored.status} under claim {stored.claim}, no longer {before} "
-            f"under claim {job.claim}: it was finished, released, rescued or claimed again",
-            job_id=job.id,
-            expected=job.claim,
-            found=stored.claim,
-        )
-    attempt = stored.attempt - 1 if verb == "release" else stored.attempt
-    return writer.move(
-        stored, after, attempt=max(attempt, 0), owner=0, claim=stored.claim, outcome=outcome
-    )
+    job_id, claim = job.id, job.claim
+    before, after = TRANSITIONS[name]
+
+    def apply(writer: Writer) -> Job:
+        stored = writer.find(job_id)
+        if stored is None:
+            raise JobNotFoundError(f"job {job_id} is not stored (any more)", job_id=job_id)
+        if stored.status is not before or stored.claim != claim:
+            raise StaleClaim(
+                f"job {job_id} is {stored.status} under claim {stored.claim}, no longer {before} "
+                f"under claim {claim}: it was finished, released, rescued or claimed again",
+                job_id=job_id,
+                expected=claim,
+                found=stored.claim,
+            )
+        attempt = max(stored.attempt - 1, 0) if name == "release" else stored.attempt
+        return writer.move(stored, after, attempt=attempt, owner=0, claim=claim, outcome=outcome)
+
+    return apply
+
+
+def _check_is_job(job: object) -> None:
+    if not isinstance(job, Job):
+        raise InvalidJobError(f"a Job is needed, not {type(job).__name__}", found=job)
 
 
 def _check_chosen(job_id: int) -> None:

@@ -125,7 +125,7 @@ class Writer:
     def append(self, drafts: Sequence[Draft]) -> list[Job]:
         """New jobs with the next ids, put behind all others."""
         first = self.counter(NEXT_ID)
-        if first + len(drafts) > MAX_ID:
+        if first + len(drafts) - 1 > MAX_ID:
             raise StoreFullError(f"all {MAX_ID:,} ids are given out")
         self._counters[NEXT_ID] = first + len(drafts)
         jobs: list[Job] = []

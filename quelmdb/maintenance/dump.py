@@ -238,11 +238,11 @@ def _jobs(stream: io.BufferedReader) -> Iterator[tuple[str, Job]]:
         where = f"{unit} {number}"
         try:
             value = next(values, _END)
-            if value is _END:
-                return
             if number == 1:
                 _check_header(value)
                 continue
+            if value is _END:
+                return
             job = _job_of(value)
         except UnsupportedFormatError:
             raise

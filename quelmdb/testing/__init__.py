@@ -19,7 +19,7 @@ except ImportError as error:
     ) from error
 
 # Before the rules are imported, so that their failures show the values.
-pytest.register_assert_rewrite("quelmdb.testing.rules")
+pytest.register_assert_rewrite("quelmdb.testing.harness", "quelmdb.testing.rules")
 
 from quelmdb.testing.clock import ManualClock  # noqa: E402
 from quelmdb.testing.contract import JobStoreContract, PersistenceContract  # noqa: E402

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
 from importlib.resources import files
 from typing import Any, Final
 
@@ -88,8 +89,9 @@ class _Differences:
         self._shifts.append((que_id, our_id - que_id))
         return our_id > self._our_highest
 
-    def stored(self, que_id: int, created_at: datetime) -> None:
+    def stored(self, que_id: int, created_at: datetime | None) -> None:
         """Notes that both have the job."""
+        assert created_at is not None
         self.created_at[que_id] = created_at
         self._highest = max(self._highest, que_id)
         self._our_highest = max(self._our_highest, self.our_id(que_id))
@@ -142,22 +144,25 @@ class _Replay:
             if isinstance(expected, dict) and "raise" in expected:
                 self._raises(op, args, expected["raise"])
             else:
-                operations: dict[str, Callable[[list[Any], Any], None]] = {
-                    "initialize": self._initialize,
-                    "insert": self._insert,
-                    "update": self._update,
-                    "destroy": self._destroy,
-                    "find": self._find,
-                }
-                operations.get(op, self._listing(op))(args, expected)
+                self._compared(op)(args, expected)
         except _Differs as difference:
             raise Mismatch(number, f"{op}{tuple(args)}: {difference}") from None
         except QuelmdbError as error:
             raise Mismatch(number, f"{op}{tuple(args)} raised {error!r}") from error
         return True
 
+    def _compared(self, op: str) -> Callable[[list[Any], Any], None]:
+        operations: dict[str, Callable[[list[Any], Any], None]] = {
+            "initialize": self._initialize,
+            "insert": self._insert,
+            "update": self._update,
+            "destroy": self._destroy,
+            "find": self._find,
+        }
+        return operations.get(op) or partial(self._listing, op)
+
     def _initialize(self, args: list[Any], expected: Any) -> None:
-        _same(self._store.initialize(), None)
+        self._store.initialize()
         self._differences.initialized(expected)
         self._ready = True
 
@@ -176,15 +181,13 @@ class _Replay:
         assert returned.id is not None
         if given["id"] is None and not self._differences.gave(que_id, returned.id):
             raise _Differs(f"the id {returned.id} was given where Que gave {que_id}")
-        recorded = self._time(expected["created_at"])
-        created_at = self._differences.created(recorded, que_id, self._clock.time)
-        self._differences.stored(que_id, created_at)
-        _same(returned, self._expected(expected))
+        wanted = self._expected(expected)
+        _same(returned, wanted)
+        self._differences.stored(que_id, wanted.created_at)
 
     def _destroy(self, args: list[Any], expected: Any) -> None:
         (given,) = args
-        destroyed: object = self._store.destroy(self._job_or_id(given))  # type: ignore[func-returns-value]
-        _same(destroyed, None)
+        self._store.destroy(self._job_or_id(given))
         que_id = given["id"] if isinstance(given, dict) else given
         self._differences.created_at.pop(que_id, None)
 
@@ -193,14 +196,11 @@ class _Replay:
         wanted = None if expected is None else self._expected(expected)
         _same(self._store.find(self._job_or_id(given)), wanted)
 
-    def _listing(self, op: str) -> Callable[[list[Any], list[dict[str, Any]]], None]:
-        def compare(args: list[Any], expected: list[dict[str, Any]]) -> None:
-            listed = list(getattr(self._store, op)(*args))
-            _same(len(listed), len(expected))
-            for found, job in zip(listed, expected, strict=True):
-                _same(found, self._expected(job))
-
-        return compare
+    def _listing(self, op: str, args: list[Any], expected: list[dict[str, Any]]) -> None:
+        listed = list(getattr(self._store, op)(*args))
+        _same(len(listed), len(expected))
+        for found, job in zip(listed, expected, strict=True):
+            _same(found, self._expected(job))
 
     def _raises(self, op: str, args: list[Any], expected: dict[str, str]) -> None:
         wanted = self._differences.error(expected["exception"])
@@ -228,7 +228,9 @@ class _Replay:
 
     def _expected(self, job: dict[str, Any]) -> Job:
         """The job that our store must tell where Que told `job`."""
-        return self._given(job).replace(created_at=self._differences.created_at[job["id"]])
+        ours = self._given(job)
+        created_at = self._differences.created(ours.created_at, job["id"], self._clock.time)
+        return ours.replace(created_at=created_at)
 
     def _job_or_id(self, given: dict[str, Any] | int | None) -> Job | int | None:
         if isinstance(given, dict):

@@ -15,7 +15,7 @@ from quelmdb.errors import (
     StaleClaim,
 )
 from quelmdb.job import MAX_CHOSEN_ID, Job, Status
-from quelmdb.persistence import JobStore
+from quelmdb.persistence import Batch, JobStore
 from quelmdb.testing.clock import ManualClock
 from quelmdb.testing.harness import JobStoreHarness
 from quelmdb.testing.rules.helpers import found, id_of, ids, unchanged
@@ -23,6 +23,12 @@ from quelmdb.testing.rules.helpers import found, id_of, ids, unchanged
 
 class _CallersError(Exception):
     """Raised by the caller's own code."""
+
+
+def _apply(batch: Batch) -> None:
+    """What the end of a block does."""
+    with batch:
+        pass
 
 
 class BatchRules(JobStoreHarness):
@@ -83,36 +89,41 @@ class BatchRules(JobStoreHarness):
         store.insert(Job("a"))
         (claimed,) = store.claim("a")
         store.release(claimed)
-        with unchanged(store), pytest.raises(StaleClaim), store.batch() as batch:
-            batch.insert(Job("next"))
-            batch.complete(claimed)
-            batch.insert(Job("next"))
+        batch = store.batch()
+        batch.insert(Job("next"))
+        batch.complete(claimed)
+        batch.insert(Job("next"))
+        with unchanged(store), pytest.raises(StaleClaim):
+            _apply(batch)
         assert batch.results == []
 
     def test_a_taken_id_takes_all_else_with_it(self, store: JobStore) -> None:
         stored = store.insert(Job("a"))
         other = store.insert(Job("a"))
-        with unchanged(store), pytest.raises(JobExistsError), store.batch() as batch:
-            batch.insert(Job("new"))
-            batch.destroy(other)
-            batch.update(stored.replace(worker="b"))
-            batch.insert(Job("c", id=stored.id))
+        batch = store.batch()
+        batch.insert(Job("new"))
+        batch.destroy(other)
+        batch.update(stored.replace(worker="b"))
+        batch.insert(Job("c", id=stored.id))
+        with unchanged(store), pytest.raises(JobExistsError):
+            _apply(batch)
         assert store.workers() == ["a"]
 
     def test_a_missing_job_takes_all_else_with_it(self, store: JobStore) -> None:
         store.insert(Job("a"))
         (claimed,) = store.claim("a")
         store.destroy(claimed)
-        with unchanged(store), pytest.raises(JobNotFoundError), store.batch() as batch:
-            batch.insert(Job("new"))
-            batch.fail(claimed, "oh")
+        batch = store.batch()
+        batch.insert(Job("new"))
+        batch.fail(claimed, "oh")
+        with unchanged(store), pytest.raises(JobNotFoundError):
+            _apply(batch)
 
     def test_a_block_that_raises_applies_nothing(self, store: JobStore) -> None:
         job = store.insert(Job("a"))
         batch = store.batch()
+        batch.destroy(job)
         with unchanged(store), pytest.raises(_CallersError), batch:
-            batch.destroy(job)
-            batch.insert(Job("b"))
             raise _CallersError
         assert batch.results == []
 
@@ -177,14 +188,18 @@ class BatchRules(JobStoreHarness):
     def test_a_claim_ends_once_in_a_batch(self, store: JobStore) -> None:
         store.insert(Job("a"))
         (claimed,) = store.claim("a")
-        with unchanged(store), pytest.raises(StaleClaim), store.batch() as batch:
-            batch.complete(claimed)
-            batch.release(claimed)
+        batch = store.batch()
+        batch.complete(claimed)
+        batch.release(claimed)
+        with unchanged(store), pytest.raises(StaleClaim):
+            _apply(batch)
 
     def test_an_id_is_taken_by_an_earlier_write_of_the_batch(self, store: JobStore) -> None:
-        with unchanged(store), pytest.raises(JobExistsError), store.batch() as batch:
-            batch.insert(Job("a", id=5))
-            batch.insert(Job("a", id=5))
+        batch = store.batch()
+        batch.insert(Job("a", id=5))
+        batch.insert(Job("a", id=5))
+        with unchanged(store), pytest.raises(JobExistsError):
+            _apply(batch)
 
     def test_arguments_are_taken_as_they_are_at_the_call(self, store: JobStore) -> None:
         arguments = [1]

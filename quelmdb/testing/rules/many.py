@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from quelmdb.errors import EncodeError, InvalidJobError, JobExistsError, TooLargeError
 from quelmdb.codec import DEFAULT_LIMIT
+from quelmdb.errors import EncodeError, InvalidJobError, JobExistsError, TooLargeError
 from quelmdb.job import MAX_CHOSEN_ID, Job
 from quelmdb.persistence import JobStore
 from quelmdb.testing.clock import ManualClock

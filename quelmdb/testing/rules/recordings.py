@@ -14,4 +14,6 @@ class RecordingRules(PersistenceHarness):
     @pytest.mark.parametrize("name", trace_names())
     def test_it_does_what_que_did(self, store: Persistence, clock: ManualClock, name: str) -> None:
         trace = load_trace(name)
-        assert replay(trace, store, clock) == len(trace["steps"])
+        operations = [step["op"] for step in trace["steps"]]
+        compared = len(operations) - operations.index("initialize")
+        assert replay(trace, store, clock) == compared

@@ -12,7 +12,7 @@ from quelmdb.job import Job, Status
 from quelmdb.persistence import JobStore, Snapshot
 from quelmdb.testing.harness import JobStoreHarness
 from quelmdb.testing.rules.helpers import found, ids
-from quelmdb.testing.rules.threads import in_threads
+from quelmdb.testing.rules.threads import in_threads, outcomes_in_threads
 
 USES: dict[str, Callable[[Snapshot], object]] = {
     "find": lambda snapshot: snapshot.find(1),
@@ -142,7 +142,7 @@ class SnapshotRules(JobStoreHarness):
     ) -> None:
         store.insert(Job("a"))
         with store.snapshot() as snapshot:
-            (outcome,) = in_threads([lambda: use(snapshot)])
+            (outcome,) = outcomes_in_threads([lambda: use(snapshot)])
             assert isinstance(outcome, WrongThreadError)
             use(snapshot)
 
@@ -159,7 +159,7 @@ class SnapshotRules(JobStoreHarness):
                 lambda: len(view),
             ]
             for use in uses:
-                (outcome,) = in_threads([use])
+                (outcome,) = outcomes_in_threads([use])
                 assert isinstance(outcome, WrongThreadError)
 
     def test_a_snapshot_taken_in_another_thread_works_there(self, store: JobStore) -> None:

@@ -6,6 +6,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from itertools import chain
 from typing import Any
 
@@ -18,7 +19,7 @@ from quelmdb.testing.rules.helpers import id_of, ids
 _THREADS = 8
 
 
-def in_threads(calls: Sequence[Callable[[], Any]]) -> list[Any]:
+def outcomes_in_threads(calls: Sequence[Callable[[], Any]]) -> list[Any]:
     """What each call returns, or the error that it raises, each in a thread of its own,
     all begun at the same moment."""
     barrier = threading.Barrier(len(calls))
@@ -32,6 +33,15 @@ def in_threads(calls: Sequence[Callable[[], Any]]) -> list[Any]:
 
     with ThreadPoolExecutor(len(calls)) as pool:
         return list(pool.map(run, calls))
+
+
+def in_threads(calls: Sequence[Callable[[], Any]]) -> list[Any]:
+    """What each call returns, as above; the first error is raised."""
+    outcomes = outcomes_in_threads(calls)
+    for outcome in outcomes:
+        if isinstance(outcome, Exception):
+            raise outcome
+    return outcomes
 
 
 class ThreadRules(JobStoreHarness):
@@ -89,16 +99,16 @@ class ThreadRules(JobStoreHarness):
     def test_of_many_completions_one_counts(self, store: JobStore) -> None:
         store.insert(Job("a"))
         (claimed,) = store.claim("a")
-        outcomes = in_threads(
-            [lambda number=number: store.complete(claimed, number) for number in range(_THREADS)]
+        outcomes = outcomes_in_threads(
+            [partial(store.complete, claimed, number) for number in range(_THREADS)]
         )
         (completed,) = [outcome for outcome in outcomes if isinstance(outcome, Job)]
         assert Counter(map(type, outcomes)) == {Job: 1, StaleClaim: _THREADS - 1}
         assert store.find(claimed) == completed
 
     def test_of_many_inserts_with_one_id_one_counts(self, store: JobStore) -> None:
-        outcomes = in_threads(
-            [lambda n=n: store.insert(Job("a", n, id=7)) for n in range(_THREADS)]
+        outcomes = outcomes_in_threads(
+            [partial(store.insert, Job("a", n, id=7)) for n in range(_THREADS)]
         )
         assert Counter(map(type, outcomes)) == {Job: 1, JobExistsError: _THREADS - 1}
         assert [store.find(7)] == [outcome for outcome in outcomes if isinstance(outcome, Job)]
