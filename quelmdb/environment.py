@@ -89,6 +89,8 @@ class Environment:
         self._room: Room | None = None
         self._next_reader_check = 0.0
         self._gone: Callable[[], StoreError] | None = None
+        self.is_gone = False
+        """Whether it was closed, or left behind by a fork."""
         try:
             info = self._lmdb.info()
             self.page_size = self._lmdb.stat()["psize"]
@@ -177,11 +179,6 @@ class Environment:
         except lmdb.Error as error:
             raise self._error(error) from error
 
-    @property
-    def is_gone(self) -> bool:
-        """Whether it was closed, or left behind by a fork."""
-        return self._gone is not None
-
     def raise_if_gone(self) -> None:
         """Raises where the environment was closed, or left behind by a fork."""
         if self._gone is not None:
@@ -217,6 +214,7 @@ class Environment:
             raise gone()
 
         self._gone = gone
+        self.is_gone = True
         self._begin = refuse
 
     def _begin_write(self) -> Transaction:

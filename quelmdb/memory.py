@@ -246,7 +246,7 @@ def _status(status: Status | str) -> Status:
 
 def _natural(name: str, value: int) -> int:
     if type(value) is not int or value < 0:
-        raise ValueError(f"{name} is an int from 0, not {value!r}")
+        raise InvalidJobError(f"{name} is an int from 0, not {value!r}", found=value)
     return value
 
 

@@ -29,10 +29,8 @@ class Names:
 
     def name(self, transaction: Transaction, number: int) -> str | None:
         """The name of a number. Raises `ValueError` where it has none."""
-        try:
+        if number in self._names:
             return self._names[number]
-        except KeyError:
-            pass
         found = transaction.get(pack_number(number), db=self._databases.worker_names)
         if found is None:
             raise ValueError(f"its worker number {number} has no name")

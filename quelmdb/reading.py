@@ -64,7 +64,11 @@ class StoreReader(Reader):
 
     @abstractmethod
     def _raise_if_ended(self) -> None:
-        """Raises where a view of this reader may not be used any more, or here."""
+        """Raises where this reader may not be used any more, or here."""
+
+    def _guarded(self, pages: Iterator[list[T]]) -> Iterator[T]:
+        """What the pages hold, as long as it may be used."""
+        return chain.from_iterable(pages)
 
     def find(self, job_or_id: Job | int | None) -> Job | None:
         job_id = id_of(job_or_id)
@@ -149,6 +153,14 @@ class StoreSnapshot(StoreReader, Snapshot):
         self._refuse_other_threads()
         self._environment.raise_if_gone()
 
+    def _guarded(self, pages: Iterator[list[T]]) -> Iterator[T]:
+        here, environment = threading.get_ident, self._environment
+        for page in pages:
+            for item in page:
+                yield item
+                if self._transaction is None or here() != self._thread or environment.is_gone:
+                    self._raise_if_ended()
+
     def _refuse_other_threads(self) -> None:
         if threading.get_ident() != self._thread:
             raise WrongThreadError(
@@ -164,11 +176,7 @@ class Listing(JobView):
         self._selection = selection
 
     def __iter__(self) -> Iterator[Job]:
-        raise_if_ended = self._reader._raise_if_ended
-        for page in _pages(self._selection, _JOB_PAGE, self._job_page):
-            for job in page:
-                yield job
-                raise_if_ended()
+        return self._reader._guarded(_pages(self._selection, _JOB_PAGE, self._job_page))
 
     def __len__(self) -> int:
         return len(self.ids())
@@ -217,10 +225,7 @@ class Ids:
         self._selection = selection
 
     def __iter__(self) -> Iterator[int]:
-        pages = _pages(self._selection, _ID_PAGE, self._page)
-        if isinstance(self._reader, StoreSnapshot):
-            return self._guarded(pages)
-        return chain.from_iterable(pages)
+        return self._reader._guarded(_pages(self._selection, _ID_PAGE, self._page))
 
     def __len__(self) -> int:
         chosen = self._selection
@@ -228,13 +233,6 @@ class Ids:
             total = self._reader._read(self._count)
             return total if chosen.limit is None else min(total, chosen.limit)
         return sum(len(page) for page in _pages(chosen, _ID_PAGE, self._page))
-
-    def _guarded(self, pages: Iterable[list[int]]) -> Iterator[int]:
-        raise_if_ended = self._reader._raise_if_ended
-        for page in pages:
-            for job_id in page:
-                yield job_id
-                raise_if_ended()
 
     def _count(self, transaction: Transaction) -> int:
         chosen = self._selection

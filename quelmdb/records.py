@@ -95,8 +95,8 @@ def read_job(
     """
     try:
         header = unpack_record(key, record)
-        name = names.name(transaction, header[_WORKER])
-        return job_of(transaction, databases, name, key, header, record)
+        worker = names.name(transaction, header[_WORKER])
+        return job_of(transaction, databases, worker, key, header, record)
     except ValueError as error:
         raise corrupt_record(unpack_number(key), error) from None
 
