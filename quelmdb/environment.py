@@ -85,7 +85,7 @@ class Environment:
         self._refuse_incomplete(2 * _SMALLEST_PAGE)
         self._lmdb = self._open()
         self._begin = self._lmdb.begin
-        self._writing = threading.Lock()
+        self._writing = threading.RLock()  # a signal handler that writes gets an error, no deadlock
         self._room: Room | None = None
         self._next_reader_check = 0.0
         self._gone: Callable[[], StoreError] | None = None
@@ -204,7 +204,7 @@ class Environment:
         """In the child of a fork: lets go without closing, since the locks, the reader
         slots and the transactions are the parent's. Every later use raises `gone()`."""
         self._retire(gone)
-        self._writing = threading.Lock()  # another thread of the parent may have held it
+        self._writing = threading.RLock()  # another thread of the parent may have held it
         del self._lmdb, self.databases
         if self._room is not None:
             self._room.close()
@@ -421,6 +421,10 @@ _ERRORS: Final[dict[type[lmdb.Error], _Make]] = {
 _ERRNOS: Final[dict[int, _Make]] = {
     errno.EDQUOT: _FULL,
     errno.EFBIG: _FULL,
+    errno.EBUSY: _as(
+        StoreBusyError,
+        "this thread is in the middle of another write; a signal handler must not write",
+    ),
     errno.EROFS: _as(ReadOnlyStoreError, "the file system is read-only"),
     errno.EPERM: _as(StorePermissionError, "the operation is not permitted"),
     errno.EMFILE: _as(DiskError, "this process has too many open files"),

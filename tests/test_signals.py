@@ -1,0 +1,75 @@
+"""Signals that arrive in the middle of a call."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+
+import quelmdb
+from quelmdb import Job, StoreBusyError
+
+BATCH = 20
+ROUNDS = 60
+
+
+@contextmanager
+def _alarms(handler: signal._HANDLER, seconds: float) -> Iterator[None]:
+    before = signal.signal(signal.SIGALRM, handler)
+    signal.setitimer(signal.ITIMER_REAL, seconds, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def test_an_interrupted_insert_is_there_whole_or_not_at_all(tmp_path: Path) -> None:
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    interrupted = returned = 0
+    with quelmdb.open(tmp_path / "s") as store:
+        while interrupted < ROUNDS:
+            try:
+                with _alarms(interrupt, 0.0007):
+                    while True:
+                        store.insert_many([Job("w", n) for n in range(BATCH)])
+                        returned += 1
+            except KeyboardInterrupt:
+                interrupted += 1
+        stored = [job.arguments for job in store.all()]
+        assert stored == list(range(BATCH)) * (len(stored) // BATCH)
+        assert returned <= len(stored) // BATCH <= returned + interrupted
+        assert store.check() == []
+
+
+def test_a_signal_handler_that_writes_gets_an_error_and_no_deadlock(tmp_path: Path) -> None:
+    outcomes: list[bool] = []
+    busy = False
+
+    with quelmdb.open(tmp_path / "s") as store:
+
+        def write(number: int, frame: FrameType | None) -> None:
+            nonlocal busy
+            if busy:
+                return  # a handler may interrupt itself
+            busy = True
+            try:
+                store.insert(Job("from the handler"))
+                outcomes.append(True)
+            except StoreBusyError:
+                outcomes.append(False)
+            finally:
+                busy = False
+
+        inserted = 0
+        with _alarms(write, 0.002):
+            while outcomes.count(False) < 3:
+                store.insert_many([Job("from the program")] * BATCH)
+                inserted += BATCH
+        assert len(store.all("from the program")) == inserted
+        assert len(store.all("from the handler")) == outcomes.count(True)
+        assert store.check() == []
