@@ -141,6 +141,7 @@ class Opened:
 # What is open in this process, by device and inode of the directory. POSIX locks and
 # LMDB both need that a process opens a store once.
 _open: dict[tuple[int, int], Opened] = {}
+_inherited: set[tuple[int, int]] = set()  # what was open when this process was forked
 _opening = threading.RLock()
 
 
@@ -184,7 +185,17 @@ def _acquire(path: Path, *, create: bool, readonly: bool) -> Opened:
     opened = _open.get(key)
     if opened is None:
         refuse_network_file_system(path)
-        opened = _open[key] = Opened(path, create=create, readonly=readonly)
+        try:
+            opened = _open[key] = Opened(path, create=create, readonly=readonly)
+        except StoreBusyError as error:
+            if key not in _inherited:
+                raise
+            raise ForkedStoreError(
+                f"{path} was open when this process was forked, and something here still holds "
+                "it (a snapshot, or a thread of the parent): it cannot be opened again in this "
+                "process; start processes with spawn or forkserver",
+                path=str(path),
+            ) from error
     elif opened.readonly != readonly:
         raise StoreBusyError(
             f"{path} is open in this process already, {_mode(opened.readonly)}; it cannot be "
@@ -257,6 +268,7 @@ def _after_fork_in_child() -> None:
     _opening = threading.RLock()  # another thread of the parent may have held it
     for opened in _open.values():
         opened.forget()
+    _inherited.update(_open)
     _open.clear()
 
 

@@ -418,7 +418,12 @@ _ERRORS: Final[dict[type[lmdb.Error], _Make]] = {
     ),
 }
 
-_ERRNOS: Final[dict[int, _Make]] = {
+# What has no type of its own, by its code; 0 is a refusal of py-lmdb's.
+_CODES: Final[dict[int, _Make]] = {
+    0: _as(
+        StoreBusyError,
+        "this process has it open already, from before a fork or by other means than quelmdb",
+    ),
     errno.EDQUOT: _FULL,
     errno.EFBIG: _FULL,
     errno.EBUSY: _as(
@@ -438,5 +443,5 @@ def mapped_error(error: lmdb.Error, path: Path) -> StoreError:
     if make is None and error.code == errno.EIO and is_full(path.parent):
         make = _FULL  # LMDB reports a short write as an I/O error
     if make is None:
-        make = _ERRNOS.get(error.code, _as(DiskError, "reading or writing it failed"))
+        make = _CODES.get(error.code, _as(DiskError, "reading or writing it failed"))
     return make(str(error), str(path))

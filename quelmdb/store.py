@@ -202,8 +202,7 @@ class Store(StoreReader, JobStore):
         return results
 
     def _count_queued(self, names: Sequence[str | None]) -> int:
-        workers = names or (ANY,)
-        return sum(self.counts(worker)[Status.QUEUED] for worker in workers)
+        return sum(len(self.jobs(Status.QUEUED, worker=worker)) for worker in names or (ANY,))
 
     def _list_owners(self) -> list[owners.Owner]:
         def work(transaction: Transaction) -> list[tuple[int, int]]:

@@ -122,11 +122,12 @@ def rescue(ids: Iterable[int], dead: set[int], report: Report) -> Verb[list[Job]
     """Requeues those of these jobs that are started by an owner among `dead`."""
 
     def apply(writer: Writer) -> list[Job]:
+        still_dead = writer.dead_among(dead)
         rescued = []
         for job_id in ids:
             try:
                 stored = writer.find(job_id)
-                if stored is not None and _is_held_by(stored, dead):
+                if stored is not None and _is_held_by(stored, still_dead):
                     rescued.append(_requeue(writer, stored))
             except CorruptRecordError as error:
                 report(error)

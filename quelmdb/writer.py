@@ -258,9 +258,14 @@ class Writer:
         taken this process for dead."""
         return self.transaction.get(pack_number(number), db=self.databases.owners) is not None
 
+    def dead_among(self, numbers: Iterable[int]) -> set[int]:
+        """The owners that are dead still: a living one that had lost its lock may have
+        taken it again before this transaction."""
+        return {number for number in numbers if not self._owners.is_alive(number)}
+
     def strike_out(self, numbers: Iterable[int]) -> None:
         """Forgets owners that are dead and hold nothing."""
-        for number in numbers:
+        for number in self.dead_among(numbers):
             owners.unregister(self.transaction, self.databases, number)
 
     def counter(self, name: bytes) -> int:

@@ -1,0 +1,543 @@
+"""The command line: what it prints for people and for scripts, its exit codes, its errors."""
+
+from __future__ import annotations
+
+import fcntl
+import io
+import json
+import os
+import pty
+import re
+import shutil
+import signal
+import struct
+import subprocess
+import sys
+import termios
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+import quelmdb
+from quelmdb import Job, Problem, Status, Store
+from quelmdb.maintenance.dump import dump_cbor, dump_jsonl
+from tools import app, render
+
+ROOT = Path(__file__).parents[1]
+QUELMDB = [sys.executable, "-m", "tools"]
+HOSTILE = "evil\x1b[31m\t\nname\u202e [bold]"
+COMMANDS = ("info", "list", "show", "dump", "load", "check", "demo")
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Iterator[str]:
+    """A store with a job in each of several states."""
+    path = tmp_path / "jobs.qdb"
+    with quelmdb.open(path) as store:
+        for worker in ("mail.welcome", None, HOSTILE):
+            store.insert_many(Job(worker, {"user": n}) for n in range(2))
+        first, second = store.claim("mail.welcome", limit=2)
+        store.complete(first, {"sent": True})
+        store.fail(second, "SMTPError: no such host\nsecond line")
+        store.insert(Job("big", {"text": "x" * 100_000, "rest": list(range(1000))}))
+        store.insert(Job("started", status="started"))
+    yield str(path)
+    with quelmdb.open(path) as store:
+        assert store.check() == []
+
+
+@pytest.fixture
+def empty(tmp_path: Path) -> str:
+    path = tmp_path / "empty.qdb"
+    quelmdb.open(path).close()
+    return str(path)
+
+
+def invoke(*arguments: str, **options: Any) -> Result:
+    return CliRunner().invoke(app.commands, arguments, **options)
+
+
+def run(*arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*QUELMDB, *arguments],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        **options,
+    )
+
+
+def rows(result: Result) -> list[list[str]]:
+    assert result.exit_code == 0, result.stderr
+    return [line.split("\t") for line in result.stdout.splitlines()]
+
+
+def in_terminal(*arguments: str, columns: int = 80) -> tuple[int, str]:
+    """Exit code, and all that a terminal of that width is sent."""
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+    environment = {**os.environ, "TERM": "xterm-256color"}
+    environment.pop("COLUMNS", None)
+    child = subprocess.Popen(
+        [*QUELMDB, *arguments],
+        cwd=ROOT,
+        env=environment,
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+    )
+    os.close(theirs)
+    output = bytearray()
+    while True:
+        try:
+            data = os.read(ours, 65536)
+        except OSError:  # how Linux tells that the other end is closed
+            break
+        if not data:
+            break
+        output += data
+    os.close(ours)
+    return child.wait(60), output.decode()
+
+
+def seen(text: str) -> list[str]:
+    """The lines without colours."""
+    return re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", text).replace("\r", "").split("\n")
+
+
+# --- For scripts -----------------------------------------------------------
+
+
+def test_info_gives_lines_of_name_and_value(path: str) -> None:
+    lines = rows(invoke("info", path))
+    facts = {fields[0]: fields[1] for fields in lines if len(fields) == 2}
+    assert facts["path"] == path
+    assert facts["durability"] == "full"
+    jobs = [fields[1:] for fields in lines if fields[0] == "jobs"]
+    assert ["mail.welcome", "failed", "1"] in jobs
+    assert ["", "queued", "2"] in jobs
+    assert sum(int(count) for _, _, count in jobs) == 8
+
+
+def test_info_as_json_is_whole(path: str) -> None:
+    info = json.loads(invoke("info", path, "--json").stdout)
+    assert info["counts"] == {
+        "scheduled": 0,
+        "queued": 5,
+        "started": 1,
+        "completed": 1,
+        "failed": 1,
+        "cancelled": 0,
+    }
+    assert {worker["worker"] for worker in info["workers"]} == {
+        *("mail.welcome", "big", "started"),
+        HOSTILE,
+        None,
+    }
+
+
+def test_list_gives_a_line_a_job_and_fields_between_tabs(path: str) -> None:
+    lines = rows(invoke("list", path))
+    assert [int(fields[0]) for fields in lines] == list(range(1, 9))
+    assert {len(fields) for fields in lines} == {8}
+    job, status, worker, created, _, attempt, arguments, error = lines[1]
+    assert (job, status, worker, attempt) == ("2", "failed", "mail.welcome", "1")
+    assert created.endswith("+00:00")
+    assert json.loads(arguments) == {"user": 1}
+    assert error == "SMTPError: no such host"
+    assert lines[2][2] == ""
+
+
+@pytest.mark.parametrize(
+    ("options", "ids"),
+    [
+        (["--status", "failed"], [2]),
+        (["--status", "failed", "--status", "completed"], [1, 2]),
+        (["--worker", "mail.welcome"], [1, 2]),
+        (["--worker", ""], [3, 4]),
+        (["--worker", "unknown"], []),
+        (["--after", "6"], [7, 8]),
+        (["--after", "0"], [1, 2, 3, 4, 5, 6, 7, 8]),
+        (["--limit", "2"], [1, 2]),
+        (["--limit", "0"], [1, 2, 3, 4, 5, 6, 7, 8]),
+        (["--reverse", "--limit", "2"], [8, 7]),
+        (["--reverse", "--after", "3"], [2, 1]),
+        (["--status", "queued", "--worker", "", "--after", "3", "--limit", "5"], [4]),
+    ],
+)
+def test_list_takes_the_options_of_a_listing(path: str, options: list[str], ids: list[int]) -> None:
+    assert [int(fields[0]) for fields in rows(invoke("list", path, *options))] == ids
+    whole = invoke("list", path, "--json", *options).stdout.splitlines()
+    assert [json.loads(line)["id"] for line in whole] == ids
+
+
+def test_list_shortens_large_arguments_and_json_does_not(path: str) -> None:
+    (line,) = rows(invoke("list", path, "--worker", "big"))
+    assert len(line[6]) <= 200
+    assert line[6].endswith("…")
+    whole = json.loads(invoke("list", path, "--worker", "big", "--json").stdout)
+    assert whole["arguments"]["text"] == "x" * 100_000
+
+
+def test_list_leaves_out_a_job_that_cannot_be_read_and_names_it(
+    path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("quelmdb.maintenance.dump.fields_of", all_but_the_third)
+    result = invoke("list", path, "--json")
+    assert [json.loads(line)["id"] for line in result.stdout.splitlines()] == [1, 2, 4, 5, 6, 7, 8]
+    assert result.stderr == "quelmdb list: job 3 is left out: 3 bytes are no value\n"
+
+
+def all_but_the_third(job: Job) -> dict[str, Any]:
+    if job.id == 3:
+        raise quelmdb.DecodeError("3 bytes are no value")
+    return {"id": job.id}
+
+
+def test_show_gives_the_whole_job(path: str) -> None:
+    fields = dict(line for line in rows(invoke("show", path, "7")))
+    assert json.loads(fields["arguments"]) == {"text": "x" * 100_000, "rest": list(range(1000))}
+    failed = json.loads(invoke("show", path, "2", "--json").stdout)
+    assert failed["error"] == "SMTPError: no such host\nsecond line"
+
+
+def test_show_of_a_missing_job_exits_with_1(path: str) -> None:
+    result = invoke("show", path, "99")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr == f"quelmdb show: no job 99 in {path}\n"
+
+
+def test_check_of_a_sound_store_prints_nothing_and_exits_with_0(path: str) -> None:
+    result = invoke("check", path)
+    assert (result.exit_code, result.output) == (0, "")
+    assert json.loads(invoke("check", path, "--json").stdout) == []
+
+
+def test_check_lists_problems_and_exits_with_1(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    problems = [Problem("index", "in the wrong place", 5), Problem("meta", "is\nmissing")]
+    monkeypatch.setattr(Store, "check", lambda self: problems)
+    result = invoke("check", path)
+    assert result.exit_code == 1
+    assert result.stdout == "index\t5\tin the wrong place\nmeta\t\tis\\nmissing\n"
+    result = invoke("check", path, "--json")
+    assert result.exit_code == 1
+    assert [problem["rule"] for problem in json.loads(result.stdout)] == ["index", "meta"]
+    monkeypatch.undo()
+
+
+def test_a_dump_is_that_of_the_library(path: str) -> None:
+    for form, dump in (("cbor", dump_cbor), ("jsonl", dump_jsonl)):
+        stream = io.BytesIO()
+        with quelmdb.open(path) as store:
+            dump(store, stream)
+        assert invoke("dump", path, "--format", form).stdout_bytes == stream.getvalue()
+
+
+@pytest.mark.parametrize("form", ["cbor", "jsonl"])
+def test_a_dump_loads_into_another_store_and_is_identical(
+    path: str, tmp_path: Path, form: str
+) -> None:
+    dump = invoke("dump", path, "--format", form).stdout_bytes
+    file = tmp_path / "dump"
+    file.write_bytes(dump)
+    other = str(tmp_path / "other.qdb")
+    loaded = invoke("load", other, str(file))
+    assert (loaded.exit_code, loaded.stdout) == (0, f"8 jobs loaded into {other}\n")
+    assert jobs_of(other) == [job.replace(status=loaded_status(job)) for job in jobs_of(path)]
+    third = str(tmp_path / "third.qdb")
+    assert invoke("load", third, "-", input=dump).exit_code == 0
+    assert jobs_of(third) == jobs_of(other)
+    assert invoke("check", third).exit_code == 0
+
+
+def jobs_of(path: str) -> list[Job]:
+    with quelmdb.open(path, create=False) as store:
+        return list(store.all())
+
+
+def loaded_status(job: Job) -> Status:
+    return Status.QUEUED if job.status is Status.STARTED else job.status
+
+
+def test_a_dump_that_leaves_a_job_out_says_so_and_exits_with_1(
+    path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("quelmdb.maintenance.dump.fields_of", all_but_the_third)
+    result = invoke("dump", path)
+    assert result.exit_code == 1
+    assert result.stderr == (
+        "quelmdb: job 3 is left out: 3 bytes are no value\nquelmdb dump: 1 of 8 jobs left out\n"
+    )
+
+
+def test_looking_writes_nothing(path: str) -> None:
+    def state() -> dict[str, tuple[int, bytes]]:
+        files = [file for file in Path(path).rglob("*") if file.name == "data.mdb"]
+        return {str(file): (file.stat().st_mtime_ns, file.read_bytes()) for file in files}
+
+    before = state()
+    assert before
+    for arguments in (["info"], ["list"], ["dump"], ["check"], ["show"]):
+        last = ["1"] if arguments == ["show"] else []
+        assert invoke(*arguments, path, *last).exit_code == 0
+    assert state() == before
+
+
+def test_looking_at_what_is_not_there_creates_nothing(tmp_path: Path) -> None:
+    for command in ("info", "list", "dump", "check"):
+        result = invoke(command, str(tmp_path / "nowhere"))
+        assert result.exit_code == 2
+        assert len(result.stderr.splitlines()) == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_no_output_for_scripts_has_control_characters(path: str) -> None:
+    for arguments in (["info", path], ["list", path], ["show", path, "5"]):
+        output = invoke(*arguments).stdout
+        assert not set(output) & {"\x1b", "\u202e"}
+        assert "evil\\x1b[31m\\t\\nname\\u202e [bold]" in output
+
+
+# --- Errors ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["info"],
+        ["nonsense"],
+        ["list", "STORE", "--nonsense"],
+        ["list", "STORE", "--limit", "-1"],
+        ["list", "STORE", "--limit", "many"],
+        ["list", "STORE", "--status", "lost"],
+        ["list", "STORE", "--after", str(2**80)],
+        ["show", "STORE", "0"],
+        ["show", "STORE", "first"],
+        ["dump", "STORE", "--format", "pickle"],
+        ["load", "STORE", "no such file"],
+        ["load", "STORE", "."],
+        ["demo", "no such directory"],
+        ["demo", "--processes", "0"],
+        ["info", "no such store"],
+        ["info", "/dev/null"],
+        ["info", "."],
+        ["list", "STORE", "--worker", "w" * 1000],
+        ["list", "a\nb\x1b[31mc"],
+        ["info", "null\0byte"],
+    ],
+)
+def test_an_error_is_one_line_on_stderr_and_exits_with_2(path: str, arguments: list[str]) -> None:
+    result = invoke(*(path if argument == "STORE" else argument for argument in arguments))
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert len(result.stderr.splitlines()) == 1, result.stderr
+    assert "\x1b" not in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_a_bad_dump_is_one_line_that_names_the_place(path: str, tmp_path: Path) -> None:
+    lines = invoke("dump", path, "--format", "jsonl").stdout_bytes.splitlines(keepends=True)
+    (tmp_path / "bad").write_bytes(b"".join(lines[:3]) + lines[3][:10])
+    result = invoke("load", str(tmp_path / "new.qdb"), str(tmp_path / "bad"))
+    assert result.exit_code == 2
+    assert re.fullmatch(r"quelmdb: line 4: .*before it: 2\)\n", result.stderr)
+
+
+def test_without_click_or_rich_it_says_in_one_line_what_to_install() -> None:
+    for missing in ("click", "rich"):
+        code = f"import sys; sys.modules[{missing!r}] = None; from tools.cli import main; main()"
+        done = subprocess.run(
+            [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False
+        )
+        assert (done.returncode, done.stdout) == (2, "")
+        assert len(done.stderr.splitlines()) == 1
+        assert "pip install 'quelmdb[cli]'" in done.stderr
+
+
+def test_a_closed_pipe_ends_it_quietly(tmp_path: Path) -> None:
+    path = tmp_path / "many.qdb"
+    with quelmdb.open(path) as store:
+        store.insert_many([Job("w", "x" * 100)] * 200)
+        store.restore([Job("w", "x" * 1000, id=n) for n in range(1000, 1200)])
+    for arguments in (
+        ["list", str(path)],
+        ["list", str(path), "--json"],
+        ["dump", str(path)],
+        ["info", str(path)],
+    ):
+        child = subprocess.Popen(
+            [*QUELMDB, *arguments], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        )
+        assert child.stdout is not None
+        assert child.stderr is not None
+        child.stdout.close()
+        errors = child.stderr.read()
+        child.stderr.close()
+        assert (child.wait(60), errors) == (app.PIPE_CLOSED, b"")
+
+
+def test_a_full_disk_under_the_output_is_an_error(path: str) -> None:
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [*QUELMDB, "list", path],
+            cwd=ROOT,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert done.returncode == 2
+    assert len(done.stderr.splitlines()) == 1
+    assert "No space left" in done.stderr
+
+
+def test_ctrl_c_ends_it_quietly(path: str) -> None:
+    child = subprocess.Popen(
+        [*QUELMDB, "load", path, "-"],
+        cwd=ROOT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert child.stdin is not None
+    child.stdin.write(b'{"quelmdb":"dump","version":1}\n')
+    child.stdin.flush()
+    while unread(child.stdin.fileno()):
+        os.sched_yield()
+    child.send_signal(signal.SIGINT)
+    output, errors = child.communicate(timeout=60)
+    assert (child.returncode, output, errors.strip()) == (app.INTERRUPTED, b"", b"")
+
+
+def unread(pipe: int) -> int:
+    """How many bytes in the pipe nobody has read."""
+    answer = fcntl.ioctl(pipe, termios.FIONREAD, b"\0" * 4)
+    return int.from_bytes(answer, sys.byteorder)
+
+
+def test_an_encoding_that_lacks_a_character_is_no_error(path: str) -> None:
+    with quelmdb.open(path) as store:
+        store.insert(Job("größe", "é" * 300))
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    for arguments in (["list", path], ["info", path], ["show", path, "9"]):
+        done = run(*arguments, env=environment)
+        assert (done.returncode, done.stderr) == (0, "")
+
+
+# --- For people ------------------------------------------------------------
+
+
+@pytest.mark.parametrize("columns", [60, 80, 120])
+def test_tables_fit_the_terminal(path: str, columns: int) -> None:
+    for arguments in (["list", path], ["info", path]):
+        code, output = in_terminal(*arguments, columns=columns)
+        assert code == 0
+        assert max(len(line) for line in seen(output) if path not in line) <= columns
+
+
+def test_on_a_terminal_list_is_a_table(path: str) -> None:
+    code, output = in_terminal("list", path)
+    assert code == 0
+    lines = seen(output)
+    assert lines[0].split() == ["id", "status", "worker", "age", "tries", "arguments"]
+    assert "SMTPError" in lines[2]
+    assert "(none)" in lines[3]
+    assert "\x1b[31m\t" not in output
+
+
+def test_on_a_terminal_list_shows_a_screenful_and_says_how_to_go_on(empty: str) -> None:
+    with quelmdb.open(empty) as store:
+        store.insert_many([Job("w")] * 120)
+    _, output = in_terminal("list", empty)
+    lines = seen(output)
+    assert [line.split()[0] for line in lines[1:51]] == [str(n) for n in range(1, 51)]
+    assert lines[51].startswith("--after 50 ")
+    _, output = in_terminal("list", empty, "--limit", "2", "--after", "118")
+    assert len(seen(output)) == 4
+    _, output = in_terminal("list", empty, "--limit", "0")
+    assert len(seen(output)) == 122
+
+
+def test_on_a_terminal_show_is_indented_and_safe(path: str) -> None:
+    code, output = in_terminal("show", path, "5")
+    assert code == 0
+    assert "evil\\x1b[31m\\t\\nname\\u202e [bold]" in "\n".join(seen(output))
+    _, output = in_terminal("show", path, "7")
+    assert "x" * 100_000 in "".join(seen(output))
+
+
+def test_on_a_terminal_check_says_that_all_is_well(path: str) -> None:
+    code, output = in_terminal("check", path)
+    assert code == 0
+    assert "8 jobs, no problems" in output
+
+
+def test_on_a_terminal_an_empty_store_says_so(empty: str) -> None:
+    for command in ("info", "list"):
+        code, output = in_terminal(command, empty)
+        assert code == 0
+        assert "no jobs" in output
+
+
+def test_cbor_does_not_go_to_a_terminal(path: str) -> None:
+    code, output = in_terminal("dump", path)
+    assert code == 2
+    assert "--format jsonl" in output
+    code, output = in_terminal("dump", path, "--format", "jsonl")
+    assert code == 0
+    assert len(seen(output)) == 10
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_the_help_of_each_command_has_an_example(command: str) -> None:
+    result = invoke(command, "--help")
+    assert result.exit_code == 0
+    assert f"Example:\n    quelmdb {command}" in result.stdout
+
+
+def test_the_help_names_every_command_and_exit_code() -> None:
+    text = invoke("--help").stdout
+    assert all(re.search(rf"^  {name} ", text, re.MULTILINE) for name in COMMANDS)
+    for code in (0, app.NO, app.FAILED, app.INTERRUPTED, app.PIPE_CLOSED):
+        assert str(code) in text
+
+
+def test_the_installed_command_is_the_same() -> None:
+    installed = shutil.which("quelmdb", path=str(Path(sys.executable).parent))
+    if installed is None:
+        pytest.skip("quelmdb is not installed in this environment")
+    done = subprocess.run([installed, "--version"], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "quelmdb, version 0.1.0\n")
+
+
+# --- Rendering -------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("value", "width", "text"),
+    [
+        ({"a": [1, None, "b"]}, 80, '{"a": [1, null, "b"]}'),
+        ("x" * 10**6, 5, '"xxx…'),
+        (list(range(10**6)), 10, "[0, 1, 2, …"[:9] + "…"),
+        ({b"\0": b"\1"}, 80, '{{"$bytes":"AA=="}: {"$bytes":"AQ=="}}'),
+        ("\x9b\u200b", 80, '"\\u009b\\u200b"'),
+    ],
+)
+def test_values_are_shortened_to_a_width(value: Any, width: int, text: str) -> None:
+    assert render.shortened(value, width) == text
+    assert len(render.shortened(value, width)) <= width
+
+
+def test_sizes_are_told_in_their_unit() -> None:
+    sizes: Sequence[tuple[int, str]] = [
+        (0, "0 bytes"),
+        (1023, "1,023 bytes"),
+        (1536, "1.5 KiB"),
+        (5 * 2**40, "5.0 TiB"),
+    ]
+    for count, text in sizes:
+        assert render.size(count) == text

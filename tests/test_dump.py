@@ -1,0 +1,437 @@
+"""Dumps: both forms come back exactly, whatever the values; bad input is named."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import math
+import os
+import threading
+from collections.abc import Callable, Iterator
+from datetime import UTC, date, datetime, timedelta, timezone
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import quelmdb
+from quelmdb import (
+    DecodeError,
+    Job,
+    JobExistsError,
+    JobStore,
+    MemoryStore,
+    QuelmdbError,
+    Status,
+    TooLargeError,
+    UnsupportedFormatError,
+)
+from quelmdb.codec import SEQUENCE_START, encode_map
+from quelmdb.maintenance import markedjson
+from quelmdb.maintenance.dump import dump_cbor, dump_jsonl, load
+
+Dump = Callable[..., int]
+FORMS = [pytest.param(dump_cbor, id="cbor"), pytest.param(dump_jsonl, id="jsonl")]
+
+VALUES: list[Any] = [
+    0,
+    False,
+    0.0,
+    "",
+    [],
+    {},
+    -0.0,
+    1e300,
+    float("nan"),
+    float("-inf"),
+    2**70,
+    -(10**5000),
+    b"\x00\xff",
+    "a\tb\n\x1b[31m\u2028\u202eé",
+    datetime(2024, 2, 29, 1, 2, 3, 4, timezone(timedelta(hours=-3, minutes=-30))),
+    date(1, 1, 1),
+    UUID(int=7),
+    Decimal("1.50"),
+    Decimal("-1E+6000"),
+    {"$bytes": "no mark"},
+    {"$": 1, "b": {"$map": []}},
+    {b"key": {"": [None]}},
+    [[[{"a": [b""]}]]],
+]
+
+
+@pytest.fixture(params=["lmdb", "memory"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[JobStore]:
+    made = quelmdb.open(tmp_path / "store") if request.param == "lmdb" else MemoryStore()
+    made.initialize()
+    with made:
+        yield made
+        assert made.check() == []
+
+
+@pytest.fixture
+def copy(tmp_path: Path) -> Iterator[JobStore]:
+    with quelmdb.open(tmp_path / "copy") as made:
+        yield made
+        assert made.check() == []
+
+
+def dumped(store: JobStore, dump: Dump = dump_cbor) -> bytes:
+    stream = io.BytesIO()
+    assert dump(store, stream) == len(list(store.all()))
+    return stream.getvalue()
+
+
+def lines(*jobs: dict[str, Any]) -> bytes:
+    header = {"quelmdb": "dump", "version": 1}
+    return "".join(json.dumps(item) + "\n" for item in (header, *jobs)).encode()
+
+
+def items(*jobs: dict[str, Any]) -> bytes:
+    header = {"quelmdb": "dump", "version": 1}
+    return SEQUENCE_START + b"".join(map(encode_map, (header, *jobs)))
+
+
+def test_values_come_back_exactly_from_marked_json() -> None:
+    for value in VALUES:
+        back = markedjson.loads(markedjson.dumps(value))
+        assert same(value, back), value
+
+
+values = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text()
+    | st.binary()
+    | st.uuids()
+    | st.dates()
+    | st.datetimes(timezones=st.just(UTC))
+    | st.decimals(allow_nan=False, allow_infinity=False).filter(lambda d: d != 0),
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.dictionaries(st.text() | st.sampled_from(["$bytes", "$map"]) | st.binary(), inner)
+    ),
+    max_leaves=12,
+)
+
+
+@given(value=values)
+def test_any_value_comes_back_exactly_from_marked_json(value: Any) -> None:
+    text = markedjson.dumps(value)
+    assert "\n" not in text
+    assert same(value, markedjson.loads(text))
+    assert same(value, markedjson.loads(markedjson.dumps(value, indent=2)))
+
+
+@given(value=values, result=values, error=st.none() | st.text())
+def test_any_job_comes_back_exactly_from_either_form(
+    value: Any, result: Any, error: str | None
+) -> None:
+    with MemoryStore() as store:
+        store.initialize()
+        store.insert(Job(None, value, status="completed", result=result, error=error))
+        for dump in (dump_cbor, dump_jsonl):
+            with MemoryStore() as copy:
+                copy.initialize()
+                assert load(copy, io.BytesIO(dumped(store, dump))) == 1
+                assert dumped(copy) == dumped(store)
+                assert copy.check() == []
+
+
+@pytest.mark.parametrize("dump", FORMS)
+def test_a_loaded_store_has_the_same_jobs(dump: Dump, store: JobStore, copy: JobStore) -> None:
+    store.insert_many(Job(f"w{n % 3}", value) for n, value in enumerate(VALUES))
+    done, failed, released = store.claim(limit=3)
+    store.complete(done, {"took": 0.5})
+    store.fail(failed, "no\nluck")
+    store.release(released)
+    store.destroy(20)
+    stream = dumped(store, dump)
+    assert load(copy, io.BytesIO(stream)) == len(VALUES) - 1
+    assert dumped(copy, dump) == stream
+    assert dumped(copy) == dumped(store)
+    assert [job.id for job in copy.all()] == [job.id for job in store.all()]
+
+
+@pytest.mark.parametrize("dump", FORMS)
+def test_falsy_arguments_and_results_are_not_lost(
+    dump: Dump, store: JobStore, copy: JobStore
+) -> None:
+    falsy: list[Any] = [0, False, 0.0, "", [], {}]
+    for value in falsy:
+        store.insert(Job("w", value))
+        (job,) = store.claim(limit=1)
+        store.complete(job, value)
+    load(copy, io.BytesIO(dumped(store, dump)))
+    assert [repr((job.arguments, job.result)) for job in copy.all()] == [
+        repr((job.arguments, job.result)) for job in store.all()
+    ]
+
+
+@pytest.mark.parametrize("dump", FORMS)
+def test_a_started_job_loads_as_queued_with_its_attempt_and_claim(
+    dump: Dump, store: JobStore, copy: JobStore
+) -> None:
+    store.insert(Job("w"))
+    (held,) = store.claim("w")
+    load(copy, io.BytesIO(dumped(store, dump)))
+    loaded = copy.find(held)
+    assert loaded is not None
+    assert (loaded.status, loaded.attempt, loaded.owner) == (Status.QUEUED, 1, 0)
+    (again,) = copy.claim("w")
+    assert again.attempt == 2
+    assert again.claim > held.claim
+    with pytest.raises(quelmdb.StaleClaim):
+        copy.complete(held)
+
+
+@pytest.mark.parametrize("dump", FORMS)
+def test_ids_given_after_a_load_are_above_the_loaded_ones(
+    dump: Dump, store: JobStore, copy: JobStore
+) -> None:
+    store.insert(Job("w", id=1000))
+    load(copy, io.BytesIO(dumped(store, dump)))
+    assert (copy.insert(Job("w")).id or 0) > 1000
+
+
+@pytest.mark.parametrize("dump", FORMS)
+def test_an_empty_store_dumps_and_loads(dump: Dump, store: JobStore, copy: JobStore) -> None:
+    assert load(copy, io.BytesIO(dumped(store, dump))) == 0
+    assert list(copy.all()) == []
+
+
+def test_arguments_as_deep_as_a_store_takes_dump_and_load(store: JobStore, copy: JobStore) -> None:
+    value: Any = "core"
+    for _ in range(64):
+        value = [value]
+    store.insert(Job("deep", value))
+    for dump in (dump_cbor, dump_jsonl):
+        copy.destroy(1)
+        load(copy, io.BytesIO(dumped(store, dump)))
+        assert next(iter(copy.all())).arguments == value
+
+
+def test_a_dump_of_a_store_is_one_point_in_time(tmp_path: Path) -> None:
+    with quelmdb.open(tmp_path / "store") as opened:
+        written: list[bytes] = []
+
+        class Meddler:
+            def write(self, data: bytes, /) -> None:
+                written.append(data)
+                if len(written) > 1:  # after the header, which comes first
+                    opened.insert(Job("late"))
+
+        opened.insert_many([Job("early")] * 50)
+        assert dump_cbor(opened, Meddler()) == 50
+        assert b"late" not in b"".join(written)
+        assert opened.check() == []
+
+
+def test_dump_and_load_tell_how_far_they_are(store: JobStore, copy: JobStore) -> None:
+    store.insert_many([Job("w")] * 2500)
+    told: list[int] = []
+    stream = io.BytesIO()
+    dump_jsonl(store, stream, told.append)
+    assert told == [1000, 2000, 2500]
+    told.clear()
+    stream.seek(0)
+    load(copy, stream, told.append)
+    assert told == [1000, 2000, 2500]
+
+
+def test_a_dump_loads_from_a_pipe(store: JobStore, copy: JobStore, tmp_path: Path) -> None:
+    store.insert_many([Job("w", "x" * 100)] * 1200)
+    data = dumped(store)
+    end, start = os.pipe()
+
+    def feed() -> None:
+        with open(start, "wb") as pipe:
+            pipe.write(data)
+
+    feeder = threading.Thread(target=feed)
+    feeder.start()
+    with open(end, "rb", buffering=0) as pipe:
+        assert load(copy, pipe) == 1200
+    feeder.join()
+    assert dumped(copy) == data
+
+
+def test_an_id_that_is_taken_is_named_and_what_stands_before_it_stays(copy: JobStore) -> None:
+    copy.insert(Job("mine", id=3))
+    jobs = [{"id": n, "status": "queued"} for n in (1, 2, 3, 4)]
+    with pytest.raises(JobExistsError, match=r"^line 4: .*before it: 2\)$"):
+        load(copy, io.BytesIO(lines(*jobs)))
+    assert list(copy.all().ids()) == [1, 2, 3]
+
+
+def test_a_job_that_this_store_does_not_carry_is_named(tmp_path: Path) -> None:
+    jobs = [{"id": n, "status": "queued", "arguments": "x" * n} for n in (1, 2, 100, 3)]
+    with quelmdb.open(tmp_path / "small", argument_limit=50) as store:
+        with pytest.raises(TooLargeError, match=r"^item 4: .*before it: 2\)$"):
+            load(store, io.BytesIO(items(*jobs)))
+        assert list(store.all().ids()) == [1, 2]
+        assert store.check() == []
+
+
+def test_a_dump_of_a_newer_version_is_refused(copy: JobStore) -> None:
+    for stream in (
+        b'{"quelmdb":"dump","version":2}\n',
+        SEQUENCE_START + encode_map({"quelmdb": "dump", "version": 2}),
+    ):
+        with pytest.raises(UnsupportedFormatError, match="version 2"):
+            load(copy, io.BytesIO(stream))
+
+
+GOOD = {"id": 1, "status": "queued"}
+
+NO_DUMPS = {
+    "empty": b"",
+    "zeros": b"\0" * 10_000,
+    "text": b"hello\n",
+    "pickle": b"\x80\x04]\x94.",
+    "json without header": b'{"id":1}\n',
+    "json array": b"[]\n",
+    "cbor without header": SEQUENCE_START + encode_map({"id": 1}),
+    "only the tag": SEQUENCE_START,
+    "another tag": b"\xd9\xd9\xf8\xa0",
+    "half a tag": b"\xd9\xd9",
+}
+
+
+@pytest.mark.parametrize("stream", NO_DUMPS.values(), ids=NO_DUMPS.keys())
+def test_what_is_no_dump_is_refused(stream: bytes, copy: JobStore) -> None:
+    with pytest.raises(DecodeError):
+        load(copy, io.BytesIO(stream))
+    assert list(copy.all()) == []
+
+
+BAD_LINES = {
+    "half a line": b'{"id":2,"sta',
+    "no JSON": b"nonsense\n",
+    "an empty line": b"\n",
+    "bytes that are no text": b'{"id":2,"status":"queued","worker":"\xff"}\n',
+    "no map": b"[2]\n",
+    "no id": b'{"status":"queued"}\n',
+    "no status": b'{"id":2}\n',
+    "an unknown field": b'{"id":2,"status":"queued","colour":1}\n',
+    "an unknown status": b'{"id":2,"status":"lost"}\n',
+    "a status that is no text": b'{"id":2,"status":[]}\n',
+    "an id of text": b'{"id":"2","status":"queued"}\n',
+    "an id of 0": b'{"id":0,"status":"queued"}\n',
+    "a fractional id": b'{"id":2.0,"status":"queued"}\n',
+    "a bad time": b'{"id":2,"status":"queued","created_at":"yesterday"}\n',
+    "a time without zone": b'{"id":2,"status":"queued","created_at":"2024-01-01T00:00:00"}\n',
+    "a time that is a number": b'{"id":2,"status":"queued","created_at":5}\n',
+    "a negative attempt": b'{"id":2,"status":"queued","attempt":-1}\n',
+    "an error that is no text": b'{"id":2,"status":"failed","error":{}}\n',
+    "an empty worker": b'{"id":2,"status":"queued","worker":""}\n',
+    "NaN": b'{"id":2,"status":"queued","arguments":NaN}\n',
+    "an infinite number": b'{"id":2,"status":"queued","arguments":1e999}\n',
+    "an endless integer": b'{"id":2,"status":"queued","arguments":' + b"9" * 5000 + b"}\n",
+    "the same key twice": b'{"id":2,"id":2,"status":"queued"}\n',
+    "an unknown mark": b'{"id":2,"status":"queued","arguments":{"$eval":"1"}}\n',
+    "a mark beside a key": b'{"id":2,"status":"queued","arguments":{"$uuid":"x","a":1}}\n',
+    "no base64": b'{"id":2,"status":"queued","arguments":{"$bytes":"?"}}\n',
+    "no number": b'{"id":2,"status":"queued","arguments":{"$decimal":"sNaN"}}\n',
+    "no float": b'{"id":2,"status":"queued","arguments":{"$float":"1.5"}}\n',
+    "no pairs": b'{"id":2,"status":"queued","arguments":{"$map":[1]}}\n',
+    "a list as key": b'{"id":2,"status":"queued","arguments":{"$map":[[[],1]]}}\n',
+    "a key twice in pairs": b'{"id":2,"status":"queued","arguments":{"$map":[["a",1],["a",1]]}}\n',
+    "a date of another type": b'{"id":2,"status":"queued","arguments":{"$date":5}}\n',
+    "a bottomless nest": b'{"id":2,"status":"queued","arguments":' + b"[" * 100_000,
+}
+
+
+@pytest.mark.parametrize("line", BAD_LINES.values(), ids=BAD_LINES.keys())
+def test_a_bad_line_is_named_and_what_stands_before_it_is_loaded(
+    line: bytes, copy: JobStore
+) -> None:
+    with pytest.raises(DecodeError, match=r"^line 3: .*before it: 1\)$") as caught:
+        load(copy, io.BytesIO(lines(GOOD) + line + lines({"id": 9, "status": "queued"})))
+    assert "\n" not in str(caught.value)
+    assert list(copy.all().ids()) == [1]
+
+
+BAD_ITEMS = {
+    "half an item": encode_map({"id": 2, "status": "queued"})[:-3],
+    "a list": b"\x81\x01",
+    "a number": b"\x05",
+    "an endless string": bytes.fromhex("5b7fffffffffffffff") + b"x",
+    "an endless array": bytes.fromhex("9b7fffffffffffffff"),
+    "an endless map": bytes.fromhex("bb7fffffffffffffff"),
+    "indefinite length": bytes.fromhex("bf6161019f01ffff"),
+    "a bottomless nest": b"\x81" * 100_000,
+    "a shared reference": bytes.fromhex("a1626964d81c82d81d0001"),
+    "a regular expression": bytes.fromhex("a1626964d823612a"),
+    "an unknown tag": bytes.fromhex("a1626964d9ffff01"),
+    "a break": b"\xff",
+    "undefined": bytes.fromhex("a1626964f7"),
+    "integer keys": bytes.fromhex("a10101"),
+    "the same key twice": bytes.fromhex("a26269640162696402"),
+    "bytes that are no text": bytes.fromhex("a162696461ff"),
+    "a lone surrogate": bytes.fromhex("a162696463eda080"),
+    "an unknown field": encode_map({"id": 2, "status": "queued", "colour": 1}),
+    "a key of bytes": bytes.fromhex("a142696402"),
+    "a time that is a number": encode_map({"id": 2, "status": "queued", "created_at": 5}),
+}
+
+
+@pytest.mark.parametrize("item", BAD_ITEMS.values(), ids=BAD_ITEMS.keys())
+def test_a_bad_item_is_named_and_what_stands_before_it_is_loaded(
+    item: bytes, copy: JobStore
+) -> None:
+    with pytest.raises(DecodeError, match=r"^item 3: .*before it: 1\)$"):
+        load(copy, io.BytesIO(items(GOOD) + item))
+    assert list(copy.all().ids()) == [1]
+
+
+@given(data=st.binary(max_size=60), start=st.sampled_from([b"", SEQUENCE_START, items(), lines()]))
+def test_no_bytes_raise_anything_but_our_errors(data: bytes, start: bytes) -> None:
+    with MemoryStore() as store:
+        store.initialize()
+        with contextlib.suppress(QuelmdbError):
+            load(store, io.BytesIO(start + data))
+        assert store.check() == []
+
+
+@given(data=st.data())
+def test_a_flipped_or_cut_dump_raises_our_errors_or_loads(data: st.DataObject) -> None:
+    with MemoryStore() as store:
+        store.initialize()
+        store.insert_many(Job("w", value) for value in VALUES if value != VALUES[11])
+        dump = data.draw(st.sampled_from([dump_cbor, dump_jsonl]))
+        stream = bytearray(dumped(store, dump))
+    at = data.draw(st.integers(0, len(stream) - 1))
+    if data.draw(st.booleans()):
+        del stream[at:]
+    else:
+        stream[at] ^= 1 << data.draw(st.integers(0, 7))
+    with MemoryStore() as copy:
+        copy.initialize()
+        with contextlib.suppress(QuelmdbError):
+            load(copy, io.BytesIO(stream))
+        assert copy.check() == []
+
+
+def same(one: Any, other: Any) -> bool:
+    """Equal and of the same type, all the way down; NaN equals itself, 0.0 is not -0.0."""
+    if type(one) is not type(other):
+        return False
+    if isinstance(one, dict):
+        return list(one) == list(other) and all(same(one[key], other[key]) for key in one)
+    if isinstance(one, list):
+        return len(one) == len(other) and all(map(same, one, other))
+    if isinstance(one, float):
+        if math.isnan(one):
+            return math.isnan(other)
+        return (one, math.copysign(1, one)) == (other, math.copysign(1, other))
+    if isinstance(one, Decimal):
+        return bool(one.as_tuple() == other.as_tuple())
+    return bool(one == other)

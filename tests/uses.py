@@ -1,0 +1,62 @@
+"""Every public method of a store and of a snapshot, as a call: for tests that ask all of
+them the same question. `test_misuse` holds the tables complete."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final
+
+import quelmdb
+from quelmdb import Job, Status
+from quelmdb.persistence import JobView, Reader
+
+_JOB: Final = Job("a", id=1, status="started", claim=1)
+
+
+def _look(view: JobView) -> None:
+    """All that a view can be asked."""
+    next(iter(view), None)
+
+
+READS: Final[dict[str, Callable[[Reader], object]]] = {
+    "all": lambda reader: _look(reader.all()),
+    "completed": lambda reader: len(reader.completed()),
+    "counts": lambda reader: reader.counts(),
+    "failed": lambda reader: len(reader.failed("a").ids()),
+    "find": lambda reader: reader.find(1),
+    "incomplete": lambda reader: next(iter(reader.incomplete().ids()), None),
+    "jobs": lambda reader: _look(reader.jobs(Status.QUEUED, after=1, reverse=True)),
+    "workers": lambda reader: reader.workers(),
+}
+
+STORE_READS: Final[dict[str, Callable[[quelmdb.Store], Any]]] = {
+    **READS,
+    "check": lambda store: store.check(),
+    "info": lambda store: store.info(),
+    "initialize": lambda store: store.initialize(),
+    "snapshot": lambda store: store.snapshot().close(),
+}
+
+WRITES: Final[dict[str, Callable[[quelmdb.Store], Any]]] = {
+    "batch": lambda store: _batch(store),
+    "claim": lambda store: store.claim("a"),
+    "complete": lambda store: store.complete(_JOB),
+    "complete_many": lambda store: store.complete_many([_JOB]),
+    "destroy": lambda store: store.destroy(1),
+    "destroy_many": lambda store: store.destroy_many([1]),
+    "fail": lambda store: store.fail(_JOB, "why"),
+    "insert": lambda store: store.insert(Job("a")),
+    "insert_many": lambda store: store.insert_many([Job("a")]),
+    "release": lambda store: store.release(_JOB),
+    "rescue": lambda store: store.rescue(),
+    "restore": lambda store: store.restore([_JOB], on_conflict="replace"),
+    "update": lambda store: store.update(_JOB),
+    "update_many": lambda store: store.update_many([_JOB]),
+}
+
+HARMLESS: Final = {"close", "path"}
+
+
+def _batch(store: quelmdb.Store) -> None:
+    with store.batch() as batch:
+        batch.insert(Job("a"))

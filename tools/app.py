@@ -1,0 +1,125 @@
+"""The group of all commands: their common help, errors in one line, exit codes."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections.abc import Callable
+from importlib import metadata
+from typing import Any, NoReturn
+
+import click
+
+from quelmdb.errors import QuelmdbError
+
+from . import check, demo, dump, info, load, show
+from . import list as listing
+from .render import say
+
+NO = 1  # the answer is no: problems found, no such job
+FAILED = 2  # bad usage, or the store cannot do it
+INTERRUPTED = 130  # what a shell reports for SIGINT
+PIPE_CLOSED = 141  # what a shell reports for SIGPIPE
+
+
+class Commands(click.Group):
+    """A group whose errors are one line on stderr, without a traceback."""
+
+    def main(self, *args: Any, **kwargs: Any) -> NoReturn:
+        kwargs["standalone_mode"] = False
+        call = super().main
+        sys.exit(_exit_code(lambda: call(*args, **kwargs)))
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            result = super().invoke(ctx)
+            sys.stdout.flush()
+        except BrokenPipeError:  # before click turns it into exit code 1
+            raise _PipeClosed from None
+        return result
+
+
+class _PipeClosed(Exception):
+    """Whoever read our output has gone."""
+
+
+def _exit_code(call: Callable[[], Any]) -> int:
+    try:
+        result = call()
+    except click.ClickException as error:
+        _complain(error)
+    except click.Abort:
+        return INTERRUPTED
+    except _PipeClosed:
+        # Python flushes stdout once more at exit, and would complain then.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return PIPE_CLOSED
+    except (QuelmdbError, OSError) as error:
+        say(f"quelmdb: {error}")
+    else:
+        return result if isinstance(result, int) else 0
+    return FAILED
+
+
+def _complain(error: click.ClickException) -> None:
+    context = getattr(error, "ctx", None)
+    name = context.command_path if context else "quelmdb"
+    hint = f" (try: {name} --help)" if isinstance(error, click.UsageError) else ""
+    say(f"{name}: {error.format_message()}{hint}")
+
+
+class _ToStderr(logging.Handler):
+    """What the library logs (a job that cannot be read), as a line on stderr."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        say(f"quelmdb: {record.getMessage()}")
+
+
+def _version() -> str:
+    try:
+        return metadata.version("quelmdb")
+    except metadata.PackageNotFoundError:
+        return "(a checkout, not installed)"
+
+
+@click.group(
+    cls=Commands,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="Exit codes: 0 done; 1 the answer is no (check found problems, show found no job, "
+    "dump left something out, demo left files undone); 2 bad usage, or the store cannot be "
+    "used; 130 interrupted; 141 the reader of the output has gone.",
+)
+@click.version_option(_version(), prog_name="quelmdb")
+def commands() -> None:
+    """Looks after stores of jobs: directories that quelmdb keeps.
+
+    Looking never writes. Tables are for terminals; into a pipe go lines with
+    tabs between the fields, or JSON with --json.
+
+    \b
+    Examples:
+      quelmdb demo                          see it work
+      quelmdb info jobs.qdb                 what is in a store
+      quelmdb list jobs.qdb --status failed
+    """
+    for stream in (sys.stdout, sys.stderr):
+        reconfigure = getattr(stream, "reconfigure", None)
+        if reconfigure is not None:  # text that the encoding lacks is escaped, no error
+            reconfigure(errors="backslashreplace")
+    logger = logging.getLogger("quelmdb")
+    if not any(isinstance(handler, _ToStderr) for handler in logger.handlers):
+        logger.addHandler(_ToStderr(logging.WARNING))
+        logger.propagate = False
+
+
+for _command in (
+    info.command,
+    listing.command,
+    show.command,
+    dump.command,
+    load.command,
+    check.command,
+    demo.command,
+):
+    commands.add_command(_command)
