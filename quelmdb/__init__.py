@@ -64,6 +64,7 @@ __all__ = [
     "QuelmdbError",
     "ReadOnlyStoreError",
     "ReaderSlot",
+    "Snapshot",
     "SnapshotEndedError",
     "StaleClaim",
     "Status",

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Literal, Protocol, Self, TypedDict, Unpack
@@ -169,7 +168,7 @@ class Reader(ABC):
         return self.jobs(*INCOMPLETE, worker=worker, **page)
 
 
-class Snapshot(Reader, AbstractContextManager["Snapshot"]):
+class Snapshot(Reader):
     """One point in time, bound to the thread that took it.
 
     Whatever is used after its end raises `SnapshotEndedError`, in another
@@ -180,6 +179,9 @@ class Snapshot(Reader, AbstractContextManager["Snapshot"]):
     @abstractmethod
     def close(self) -> None:
         """Ends it. A second time changes nothing."""
+
+    def __enter__(self) -> Self:
+        return self
 
     def __exit__(
         self,
@@ -235,9 +237,7 @@ class Batch:
     raises, nothing is applied.
     """
 
-    def __init__(
-        self, writes: Writes, commit: Callable[[Sequence[Operation]], list[Any]]
-    ) -> None:
+    def __init__(self, writes: Writes, commit: Callable[[Sequence[Operation]], list[Any]]) -> None:
         self._writes = writes
         self._commit = commit
         self._recorded: list[Operation] = []
@@ -292,7 +292,7 @@ def _first_of(operation: Operation) -> Operation:
     return lambda transaction: operation(transaction)[0]
 
 
-class JobStore(Reader, Persistence, AbstractContextManager["JobStore"]):
+class JobStore(Reader, Persistence):
     """A store that runners can work on. Every method may be called from any thread.
 
     What takes several jobs is one transaction: all of it happens, or, where
@@ -382,6 +382,9 @@ class JobStore(Reader, Persistence, AbstractContextManager["JobStore"]):
     def close(self) -> None:
         """Ends the use of the store; what this process holds can be rescued from
         now on. A second time changes nothing."""
+
+    def __enter__(self) -> Self:
+        return self
 
     def __exit__(
         self,

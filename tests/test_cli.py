@@ -489,7 +489,7 @@ def test_cbor_does_not_go_to_a_terminal(path: str) -> None:
     assert "--format jsonl" in output
     code, output = in_terminal("dump", path, "--format", "jsonl")
     assert code == 0
-    assert len(seen(output)) == 10
+    assert len(seen(output)) == 11
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -16,7 +16,7 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import quelmdb
@@ -87,14 +87,17 @@ def dumped(store: JobStore, dump: Dump = dump_cbor) -> bytes:
     return stream.getvalue()
 
 
-def lines(*jobs: dict[str, Any]) -> bytes:
-    header = {"quelmdb": "dump", "version": 1}
-    return "".join(json.dumps(item) + "\n" for item in (header, *jobs)).encode()
+HEADER = {"quelmdb": "dump", "version": 1}
 
 
-def items(*jobs: dict[str, Any]) -> bytes:
-    header = {"quelmdb": "dump", "version": 1}
-    return SEQUENCE_START + b"".join(map(encode_map, (header, *jobs)))
+def lines(*jobs: dict[str, Any], ended: bool = True) -> bytes:
+    end = [{"quelmdb": "end", "jobs": len(jobs)}] if ended else []
+    return "".join(json.dumps(item) + "\n" for item in (HEADER, *jobs, *end)).encode()
+
+
+def items(*jobs: dict[str, Any], ended: bool = True) -> bytes:
+    end = [{"quelmdb": "end", "jobs": len(jobs)}] if ended else []
+    return SEQUENCE_START + b"".join(map(encode_map, (HEADER, *jobs, *end)))
 
 
 def test_values_come_back_exactly_from_marked_json() -> None:
@@ -122,6 +125,7 @@ values = st.recursive(
 )
 
 
+@settings(deadline=None)
 @given(value=values)
 def test_any_value_comes_back_exactly_from_marked_json(value: Any) -> None:
     text = markedjson.dumps(value)
@@ -130,6 +134,7 @@ def test_any_value_comes_back_exactly_from_marked_json(value: Any) -> None:
     assert same(value, markedjson.loads(markedjson.dumps(value, indent=2)))
 
 
+@settings(deadline=None)
 @given(value=values, result=values, error=st.none() | st.text())
 def test_any_job_comes_back_exactly_from_either_form(
     value: Any, result: Any, error: str | None
@@ -280,6 +285,26 @@ def test_a_job_that_this_store_does_not_carry_is_named(tmp_path: Path) -> None:
         assert store.check() == []
 
 
+@pytest.mark.parametrize("dump", FORMS)
+def test_a_dump_that_was_cut_anywhere_is_an_error(
+    dump: Dump, store: JobStore, tmp_path: Path
+) -> None:
+    store.insert_many(Job("w", n) for n in range(3))
+    stream = dumped(store, dump)
+    for length in range(len(stream) - (dump is dump_jsonl)):  # the last line may lack its end
+        with MemoryStore() as copy, pytest.raises(DecodeError):
+            load(copy, io.BytesIO(stream[:length]))
+
+
+def test_a_dump_that_lacks_a_job_in_the_middle_is_an_error(copy: JobStore) -> None:
+    header, one, _, *others = lines(*({"id": n, "status": "queued"} for n in (1, 2, 3))).splitlines(
+        keepends=True
+    )
+    with pytest.raises(DecodeError, match=r"^line 4: the dump has 2 jobs, and its end says 3"):
+        load(copy, io.BytesIO(b"".join([header, one, *others])))
+    assert list(copy.all().ids()) == [1, 3]
+
+
 def test_a_dump_of_a_newer_version_is_refused(copy: JobStore) -> None:
     for stream in (
         b'{"quelmdb":"dump","version":2}\n',
@@ -354,7 +379,9 @@ def test_a_bad_line_is_named_and_what_stands_before_it_is_loaded(
     line: bytes, copy: JobStore
 ) -> None:
     with pytest.raises(DecodeError, match=r"^line 3: .*before it: 1\)$") as caught:
-        load(copy, io.BytesIO(lines(GOOD) + line + lines({"id": 9, "status": "queued"})))
+        load(
+            copy, io.BytesIO(lines(GOOD, ended=False) + line + lines({"id": 9, "status": "queued"}))
+        )
     assert "\n" not in str(caught.value)
     assert list(copy.all().ids()) == [1]
 
@@ -388,11 +415,15 @@ def test_a_bad_item_is_named_and_what_stands_before_it_is_loaded(
     item: bytes, copy: JobStore
 ) -> None:
     with pytest.raises(DecodeError, match=r"^item 3: .*before it: 1\)$"):
-        load(copy, io.BytesIO(items(GOOD) + item))
+        load(copy, io.BytesIO(items(GOOD, ended=False) + item))
     assert list(copy.all().ids()) == [1]
 
 
-@given(data=st.binary(max_size=60), start=st.sampled_from([b"", SEQUENCE_START, items(), lines()]))
+@settings(deadline=None)
+@given(
+    data=st.binary(max_size=60),
+    start=st.sampled_from([b"", SEQUENCE_START, items(ended=False), lines(ended=False)]),
+)
 def test_no_bytes_raise_anything_but_our_errors(data: bytes, start: bytes) -> None:
     with MemoryStore() as store:
         store.initialize()
@@ -401,6 +432,7 @@ def test_no_bytes_raise_anything_but_our_errors(data: bytes, start: bytes) -> No
         assert store.check() == []
 
 
+@settings(deadline=None)
 @given(data=st.data())
 def test_a_flipped_or_cut_dump_raises_our_errors_or_loads(data: st.DataObject) -> None:
     with MemoryStore() as store:
@@ -414,7 +446,6 @@ def test_a_flipped_or_cut_dump_raises_our_errors_or_loads(data: st.DataObject) -
     else:
         stream[at] ^= 1 << data.draw(st.integers(0, 7))
     with MemoryStore() as copy:
-        copy.initialize()
         with contextlib.suppress(QuelmdbError):
             load(copy, io.BytesIO(stream))
         assert copy.check() == []

@@ -25,7 +25,8 @@ Content = dict[bytes, list[tuple[bytes, bytes]]]
 
 def _maker() -> ModuleType:
     spec = importlib.util.spec_from_file_location("make_store", DATA / "make_store.py")
-    assert spec is not None and spec.loader is not None
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module

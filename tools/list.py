@@ -101,7 +101,7 @@ def _print_json(jobs: JobView) -> None:
         except (DecodeError, CorruptRecordError) as error:
             say(f"quelmdb list: job {job.id} is left out: {error}")
         else:
-            click.echo(line)
+            print(line)
 
 
 def _print_line(job: Job) -> None:

@@ -164,7 +164,7 @@ def worker_text(worker: str | None, width: int = 40) -> Text:
 
 def plain(*fields: object) -> None:
     """One line for a script: the fields with tabs between them, None as nothing."""
-    click.echo("\t".join("" if field is None else printable(str(field)) for field in fields))
+    print("\t".join("" if field is None else printable(str(field)) for field in fields))
 
 
 def say(line: str) -> None:

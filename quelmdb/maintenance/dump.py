@@ -1,7 +1,8 @@
 """All jobs as a stream of bytes, and back: `dump_cbor`, `dump_jsonl`, `load`.
 
     CBOR   a sequence (RFC 8742): the self-described tag, a header
-           {"quelmdb": "dump", "version": 1}, then a map for each job
+           {"quelmdb": "dump", "version": 1}, then a map for each job, then
+           {"quelmdb": "end", "jobs": how many}, so that a dump that was cut is seen
     JSONL  the same, a line each, in UTF-8; what JSON lacks is marked as
            `quelmdb.maintenance.markedjson` tells, times of a job are ISO 8601 text
 
@@ -71,14 +72,17 @@ def dump_cbor(reader: Reader, stream: Sink, progress: Progress | None = None) ->
     Of a store it is one point in time, under a snapshot that is held until all
     is written. A job whose bytes cannot be read is logged and left out.
     """
-    header = codec.SEQUENCE_START + codec.encode_map(_HEADER)
-    return _dump(reader, stream, header, lambda job: codec.encode_map(fields_of(job)), progress)
+    start = codec.SEQUENCE_START + codec.encode_map(_HEADER)
+    return _dump(reader, stream, start, codec.encode_map, fields_of, progress)
 
 
 def dump_jsonl(reader: Reader, stream: Sink, progress: Progress | None = None) -> int:
     """Writes every job to `stream` as JSON Lines, and returns how many. Else as `dump_cbor`."""
-    header = (markedjson.dumps(_HEADER) + "\n").encode()
-    return _dump(reader, stream, header, lambda job: (json_line(job) + "\n").encode(), progress)
+
+    def line(fields: dict[str, Any]) -> bytes:
+        return (markedjson.dumps(fields) + "\n").encode()
+
+    return _dump(reader, stream, line(_HEADER), line, json_fields_of, progress)
 
 
 def fields_of(job: Job) -> dict[str, Any]:
@@ -92,28 +96,34 @@ def fields_of(job: Job) -> dict[str, Any]:
     return fields
 
 
-def json_line(job: Job, indent: int | None = None) -> str:
-    """The job as it stands in JSON Lines, without the end of the line."""
+def json_fields_of(job: Job) -> dict[str, Any]:
+    """The map that stands for a job in JSON Lines."""
     fields = fields_of(job)
     for name in _TIMES:
         if name in fields:
             fields[name] = fields[name].isoformat()
-    return markedjson.dumps(fields, indent)
+    return fields
+
+
+def json_line(job: Job, indent: int | None = None) -> str:
+    """The job as it stands in JSON Lines, without the end of the line."""
+    return markedjson.dumps(json_fields_of(job), indent)
 
 
 def _dump(
     reader: Reader,
     stream: Sink,
-    header: bytes,
-    encode: Callable[[Job], bytes],
+    start: bytes,
+    encode: Callable[[dict[str, Any]], bytes],
+    describe: Callable[[Job], dict[str, Any]],
     progress: Progress | None,
 ) -> int:
-    stream.write(header)
     written = 0
     with _one_moment(reader) as moment:
+        stream.write(start)
         for job in moment.all():
             try:
-                data = encode(job)
+                data = encode(describe(job))
             except (DecodeError, CorruptRecordError) as error:
                 log.warning("job %s is left out: %s", job.id, error)
                 continue
@@ -121,6 +131,7 @@ def _dump(
             written += 1
             if progress is not None and written % _BATCH == 0:
                 progress(written)
+    stream.write(encode({"quelmdb": "end", "jobs": written}))
     if progress is not None:
         progress(written)
     return written
@@ -241,7 +252,7 @@ def _jobs(stream: io.BufferedReader) -> Iterator[tuple[str, Job]]:
             if number == 1:
                 _check_header(value)
                 continue
-            if value is _END:
+            if _is_end(value, number - 2):
                 return
             job = _job_of(value)
         except UnsupportedFormatError:
@@ -252,6 +263,19 @@ def _jobs(stream: io.BufferedReader) -> Iterator[tuple[str, Job]]:
 
 
 _END: Final = object()
+
+
+def _is_end(value: object, jobs: int) -> bool:
+    """Whether it closes a dump of so many jobs. Raises where the dump was cut."""
+    if value is _END:
+        raise DecodeError(
+            "the dump was cut off here: the end that says how many jobs it has is missing"
+        )
+    if not isinstance(value, dict) or value.get("quelmdb") != "end":
+        return False
+    if value.get("jobs") != jobs:
+        raise DecodeError(f"the dump has {jobs} jobs, and its end says {value.get('jobs')}")
+    return True
 
 
 def _check_header(value: object) -> None:
