@@ -104,11 +104,10 @@ class Transaction:
         self._changes[job_id] = None
 
     def new_claim(self) -> int:
-        """A claim number that was never given out."""
+        """The next claim number; `put` counts on from it."""
         if self._next_claim > MAX_CHOSEN_ID:
             raise StoreFullError("no claim number is left: a restored job has the largest")
-        self._next_claim += 1
-        return self._next_claim - 1
+        return self._next_claim
 
     def apply(self) -> None:
         """Makes the changes. Cannot fail half-way."""
@@ -228,7 +227,7 @@ def _update(transaction: Transaction, job: Job) -> Job:
         if job.status is not Status.STARTED:
             owner = 0
         elif stored.status is not Status.STARTED:
-            claim = owner = 0
+            claim = 0  # started without one: no holder of an old claim may end it
     return transaction.put(
         job.replace(
             created_at=job.created_at or created_at,

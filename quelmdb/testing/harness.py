@@ -11,12 +11,19 @@ from quelmdb.persistence import Clock, JobStore, Persistence
 from quelmdb.testing.clock import ManualClock
 
 
+def new_directory(parent: Path, name: str) -> Path:
+    """An empty directory for a store."""
+    directory = parent / name
+    directory.mkdir()
+    return directory
+
+
 class PersistenceHarness:
     """Override `open_store`, and `close_store` where something must be released."""
 
     def open_store(self, directory: Path, clock: Clock) -> Persistence:
-        """A new, empty store. `directory` does not exist yet, belongs to it alone and
-        goes away by itself; every time that the store writes is what `clock` tells."""
+        """A new store. `directory` is empty, is for this store alone, and is taken away
+        by the kit. Every time that the store writes is what `clock` tells."""
         raise NotImplementedError("a class that runs the contract implements open_store")
 
     def close_store(self, store: Persistence) -> None:
@@ -28,7 +35,7 @@ class PersistenceHarness:
 
     @pytest.fixture
     def store(self, tmp_path: Path, clock: ManualClock) -> Iterator[Persistence]:
-        store = self.open_store(tmp_path / "store", clock)
+        store = self.open_store(new_directory(tmp_path, "store"), clock)
         store.initialize()
         yield store
         self.close_store(store)

@@ -18,7 +18,7 @@ from quelmdb.job import MAX_CHOSEN_ID, Job, Status
 from quelmdb.persistence import Batch, JobStore
 from quelmdb.testing.clock import ManualClock
 from quelmdb.testing.harness import JobStoreHarness
-from quelmdb.testing.rules.helpers import found, id_of, ids, unchanged
+from quelmdb.testing.rules.helpers import found, id_of, ids, label, unchanged
 
 
 class _CallersError(Exception):
@@ -135,7 +135,7 @@ class BatchRules(JobStoreHarness):
             (Job("a", result=[object()]), EncodeError),
             (Job("a", id=MAX_CHOSEN_ID + 1), InvalidJobError),
         ],
-        ids=lambda value: repr(value)[:30],
+        ids=label,
     )
     def test_a_bad_job_raises_at_the_call(
         self, store: JobStore, bad: Any, error: type[Exception]

@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 
 from quelmdb.errors import InvalidJobError, StaleClaim
-from quelmdb.job import ANY, Job, Status
+from quelmdb.job import ANY, MAX_ATTEMPT, Job, Status
 from quelmdb.persistence import JobStore
 from quelmdb.testing.clock import ManualClock
 from quelmdb.testing.harness import JobStoreHarness
-from quelmdb.testing.rules.helpers import found, ids, unchanged
+from quelmdb.testing.rules.helpers import found, ids, label, unchanged
 from quelmdb.testing.rules.listings import SomeWorker
 
 
@@ -141,6 +141,11 @@ class ClaimRules(JobStoreHarness):
             store.update(failed.replace(status="queued"))
         assert found(store, job).attempt == 3
 
+    def test_attempts_stop_at_the_largest_number(self, store: JobStore) -> None:
+        store.restore([Job("a", id=1, attempt=MAX_ATTEMPT)])
+        (claimed,) = store.claim("a")
+        assert claimed.attempt == MAX_ATTEMPT
+
     def test_big_arguments_stay_through_claims(self, store: JobStore) -> None:
         arguments = {"bytes": b"x" * 50_000}
         job = store.insert(Job("a", arguments, result=b"y" * 5_000, error="z" * 5_000))
@@ -202,7 +207,7 @@ class ClaimRules(JobStoreHarness):
         with unchanged(store), pytest.raises(StaleClaim):
             store.complete(claimed)
 
-    @pytest.mark.parametrize("worker", ["", "x" * 501, 5, b"a", ANY], ids=lambda v: repr(v)[:9])
+    @pytest.mark.parametrize("worker", ["", "x" * 501, 5, b"a", ANY], ids=label)
     def test_a_claim_refuses_what_is_no_worker(self, store: JobStore, worker: Any) -> None:
         store.insert(Job("a"))
         with unchanged(store), pytest.raises(InvalidJobError):

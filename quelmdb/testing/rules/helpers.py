@@ -9,6 +9,11 @@ from quelmdb.job import Job
 from quelmdb.persistence import Persistence
 
 
+def label(value: object) -> str:
+    """A short name for a value in the name of a test."""
+    return value.__name__ if isinstance(value, type) else repr(value)[:24]
+
+
 def ids(jobs: Iterable[Job]) -> list[int | None]:
     """The ids of jobs, in their order."""
     return [job.id for job in jobs]

@@ -11,7 +11,7 @@ from quelmdb.errors import SnapshotEndedError, StoreClosedError
 from quelmdb.job import Job
 from quelmdb.persistence import Batch, JobStore
 from quelmdb.testing.clock import ManualClock
-from quelmdb.testing.harness import JobStoreHarness
+from quelmdb.testing.harness import JobStoreHarness, new_directory
 
 _CLAIMED = Job("a", id=1, claim=1, status="started")
 
@@ -50,7 +50,7 @@ class LifecycleRules(JobStoreHarness):
     @pytest.fixture
     def closed(self, tmp_path: Path, clock: ManualClock) -> JobStore:
         """A store with one job, closed."""
-        store = self.open_store(tmp_path / "closed", clock)
+        store = self.open_store(new_directory(tmp_path, "closed"), clock)
         store.insert(Job("a"))
         store.close()
         return store
@@ -68,7 +68,7 @@ class LifecycleRules(JobStoreHarness):
             closed.insert(Job("a"))
 
     def test_a_store_is_closed_by_its_block(self, tmp_path: Path, clock: ManualClock) -> None:
-        with self.open_store(tmp_path / "block", clock) as store:
+        with self.open_store(new_directory(tmp_path, "block"), clock) as store:
             store.insert(Job("a"))
             assert store.check() == []
         with pytest.raises(StoreClosedError):
@@ -77,7 +77,7 @@ class LifecycleRules(JobStoreHarness):
     def test_a_store_is_closed_where_its_block_raises(
         self, tmp_path: Path, clock: ManualClock
     ) -> None:
-        store = self.open_store(tmp_path / "block", clock)
+        store = self.open_store(new_directory(tmp_path, "block"), clock)
         with pytest.raises(KeyError), store:
             raise KeyError
         with pytest.raises(StoreClosedError):
@@ -86,7 +86,7 @@ class LifecycleRules(JobStoreHarness):
     def test_what_was_made_before_the_end_is_of_no_use_after_it(
         self, tmp_path: Path, clock: ManualClock
     ) -> None:
-        store = self.open_store(tmp_path / "made", clock)
+        store = self.open_store(new_directory(tmp_path, "made"), clock)
         store.insert(Job("a"))
         view, numbers, snapshot = store.all(), store.all().ids(), store.snapshot()
         batch: Batch = store.batch()
@@ -103,7 +103,7 @@ class LifecycleRules(JobStoreHarness):
     def test_a_store_can_be_closed_while_an_iteration_is_half_way(
         self, tmp_path: Path, clock: ManualClock
     ) -> None:
-        store = self.open_store(tmp_path / "half", clock)
+        store = self.open_store(new_directory(tmp_path, "half"), clock)
         store.insert_many([Job("a")] * 2500)
         half_way = iter(store.all())
         next(half_way)
@@ -112,7 +112,7 @@ class LifecycleRules(JobStoreHarness):
             list(half_way)
 
     def test_jobs_outlive_their_store(self, tmp_path: Path, clock: ManualClock) -> None:
-        store = self.open_store(tmp_path / "outlived", clock)
+        store = self.open_store(new_directory(tmp_path, "outlived"), clock)
         given = store.insert(Job("a", {"n": 1}, result=b"x" * 9000, error="oh"))
         found, (listed,) = store.find(given), store.all()
         store.close()

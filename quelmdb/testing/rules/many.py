@@ -13,7 +13,7 @@ from quelmdb.job import MAX_CHOSEN_ID, Job
 from quelmdb.persistence import JobStore
 from quelmdb.testing.clock import ManualClock
 from quelmdb.testing.harness import JobStoreHarness
-from quelmdb.testing.rules.helpers import found, id_of, ids, unchanged
+from quelmdb.testing.rules.helpers import found, id_of, ids, label, unchanged
 
 
 class _CallersError(Exception):
@@ -64,7 +64,7 @@ class ManyRules(JobStoreHarness):
             (None, InvalidJobError),
             ("job", InvalidJobError),
         ],
-        ids=lambda value: repr(value)[:30],
+        ids=label,
     )
     def test_insert_many_inserts_none_where_one_is_refused(
         self, store: JobStore, bad: Any, error: type[Exception]
@@ -73,6 +73,17 @@ class ManyRules(JobStoreHarness):
         with unchanged(store), pytest.raises(error):
             store.insert_many([Job("new worker", b"x" * 5000), Job("a", id=5), bad, Job("a")])
         assert store.workers() == ["a"]
+
+    def test_workers_of_a_refused_call_leave_no_trace(self, store: JobStore) -> None:
+        for _ in range(2):
+            with pytest.raises(EncodeError):
+                store.insert_many([Job("first"), Job("second", object())])
+            with pytest.raises(JobExistsError):
+                store.insert_many([Job("first"), Job("second", id=5), Job("third", id=5)])
+        jobs = store.insert_many([Job("third"), Job("second"), Job("first")])
+        assert store.workers() == ["first", "second", "third"]
+        for job in jobs:
+            assert list(store.all(job.worker)) == [job]
 
     def test_insert_many_refuses_a_chosen_id_that_it_has_just_given(self, store: JobStore) -> None:
         first = store.insert(Job("a"))
@@ -112,7 +123,7 @@ class ManyRules(JobStoreHarness):
             (Job("a", error="\ud800"), EncodeError),
             (5, InvalidJobError),
         ],
-        ids=lambda value: repr(value)[:30],
+        ids=label,
     )
     def test_update_many_updates_none_where_one_is_refused(
         self, store: JobStore, bad: Any, error: type[Exception]

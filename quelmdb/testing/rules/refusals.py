@@ -10,7 +10,7 @@ from quelmdb.errors import InvalidJobError
 from quelmdb.job import Job
 from quelmdb.persistence import Persistence
 from quelmdb.testing.harness import PersistenceHarness
-from quelmdb.testing.rules.helpers import unchanged
+from quelmdb.testing.rules.helpers import label, unchanged
 
 NO_IDS: list[Any] = [0, -1, 2**63, 2**200, True, False, 1.0, "1", b"1", [], {}, (1,), {"id": 1}]
 NO_JOBS: list[Any] = [None, 5, "job", {}, {"worker": "a"}, [], Job]
@@ -40,14 +40,14 @@ class RefusalRules(PersistenceHarness):
         with unchanged(store), pytest.raises(InvalidJobError):
             store.update(value)
 
-    @pytest.mark.parametrize("value", NO_WORKERS, ids=lambda value: repr(value)[:20])
+    @pytest.mark.parametrize("value", NO_WORKERS, ids=label)
     def test_listings_refuse_what_is_no_worker(self, store: Persistence, value: Any) -> None:
         store.insert(Job("a"))
         for listing in (store.all, store.completed, store.failed, store.incomplete):
             with pytest.raises(InvalidJobError):
                 list(listing(value))
 
-    @pytest.mark.parametrize("value", NO_WORKERS, ids=lambda value: repr(value)[:20])
+    @pytest.mark.parametrize("value", NO_WORKERS, ids=label)
     def test_no_job_can_have_such_a_worker(self, store: Persistence, value: Any) -> None:
         with unchanged(store), pytest.raises(InvalidJobError):
             store.insert(Job(value))

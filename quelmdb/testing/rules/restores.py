@@ -12,8 +12,8 @@ from quelmdb.errors import EncodeError, InvalidJobError, JobExistsError, StoreFu
 from quelmdb.job import MAX_CHOSEN_ID, MAX_ID, Job, Status
 from quelmdb.persistence import JobStore, OnConflict
 from quelmdb.testing.clock import ManualClock
-from quelmdb.testing.harness import JobStoreHarness
-from quelmdb.testing.rules.helpers import found, id_of, ids, unchanged
+from quelmdb.testing.harness import JobStoreHarness, new_directory
+from quelmdb.testing.rules.helpers import found, id_of, ids, label, unchanged
 
 _CREATED = datetime(2001, 2, 3, 4, 5, 6, 7, tzinfo=UTC)
 _UPDATED = datetime(2002, 3, 4, 5, 6, 7, 8, tzinfo=UTC)
@@ -94,6 +94,11 @@ class RestoreRules(JobStoreHarness):
             store.insert_many([Job("a"), Job("a")])
         assert store.insert(Job("a", id=7)).id == 7
 
+    def test_a_store_whose_claims_are_used_up_says_so(self, store: JobStore) -> None:
+        store.restore([Job("a", id=1, claim=MAX_CHOSEN_ID)])
+        with unchanged(store), pytest.raises(StoreFullError):
+            store.claim("a")
+
     def test_a_taken_id_is_an_error_and_nothing_is_stored(self, store: JobStore) -> None:
         stored = store.insert(Job("b"))
         jobs = [_WHOLE, _WHOLE.replace(id=stored.id), _WHOLE.replace(id=71)]
@@ -144,7 +149,7 @@ class RestoreRules(JobStoreHarness):
             (Job("a", id=9, result=object()), EncodeError),
             (Job("a", id=9, error="\ud800"), EncodeError),
         ],
-        ids=lambda value: repr(value)[:30],
+        ids=label,
     )
     def test_restore_restores_none_where_one_is_refused(
         self, store: JobStore, bad: Any, error: type[Exception]
@@ -166,7 +171,7 @@ class RestoreRules(JobStoreHarness):
         store.insert_many(Job("ab"[n % 2], {"n": n}, status=list(Status)[n % 6]) for n in range(60))
         for job in store.claim("a", limit=5):
             store.fail(job, "oh" * 1000)
-        other = self.open_store(tmp_path / "other", clock)
+        other = self.open_store(new_directory(tmp_path, "other"), clock)
         clock.advance(1_000_000)
         other.restore(store.all())
         assert list(other.all()) == list(store.all())

@@ -14,13 +14,14 @@ from quelmdb.errors import InvalidJobError
 from quelmdb.job import ANY, INCOMPLETE, MAX_ID, Job, Status, WorkerFilter
 from quelmdb.persistence import JobStore
 from quelmdb.testing.harness import JobStoreHarness
-from quelmdb.testing.rules.helpers import found, id_of, ids
+from quelmdb.testing.rules.helpers import found, id_of, ids, label
 
 _WORKERS = (None, "a", "b")
 _STATUSES = tuple(Status)
 
 # More jobs than any store reads in one page.
 MANY = 2_500
+_GROUP = 25  # jobs that a test changes at a time: it divides MANY
 
 
 def _mixed(store: JobStore) -> list[Job]:
@@ -52,6 +53,13 @@ def _selected(
     if after is not None:
         chosen = [job for job in chosen if (id_of(job) < after if reverse else id_of(job) > after)]
     return chosen if limit is None else chosen[:limit]
+
+
+def _uneven_status(number: int) -> Status:
+    """Runs of one status, then one that is rare among another."""
+    if number < 900:
+        return (Status.STARTED, Status.FAILED, Status.QUEUED)[number // 300]
+    return Status.STARTED if number % 70 == 0 else Status.QUEUED
 
 
 class ViewRules(JobStoreHarness):
@@ -114,6 +122,20 @@ class ViewRules(JobStoreHarness):
         assert list(store.failed(limit=MANY // 4)) == jobs[1::3][: MANY // 4]
         assert len(store.failed(after=id_of(jobs[300]))) == len(jobs[301::3])
 
+    @pytest.mark.parametrize("reverse", [False, True])
+    def test_a_listing_of_uneven_parts_is_complete(self, store: JobStore, reverse: bool) -> None:
+        jobs = store.insert_many(
+            Job("ab"[n % 41 == 0], status=_uneven_status(n)) for n in range(MANY)
+        )
+        workers: tuple[WorkerFilter, ...] = (ANY, "a")
+        afters = (None, id_of(jobs[450]), id_of(jobs[1700]))
+        for statuses, worker, after in product(((), INCOMPLETE), workers, afters):
+            view = store.jobs(*statuses, worker=worker, after=after, reverse=reverse)
+            expected = _selected(jobs, statuses, worker, after, None, reverse)
+            assert list(view) == expected
+            assert list(view.ids()) == ids(expected)
+            assert len(view) == len(expected)
+
     def test_a_view_can_be_iterated_again(self, store: JobStore) -> None:
         jobs = store.insert_many([Job("a"), Job("a")])
         view = store.incomplete()
@@ -157,10 +179,10 @@ class ViewRules(JobStoreHarness):
         told = []
         for job in store.jobs("queued", "started", reverse=reverse):
             told.append(id_of(job))
-            if len(told) % 5 == 0:
+            if len(told) % _GROUP == 0:
                 store.update_many(
                     moved.replace(status=dice.choice(["queued", "started"]))
-                    for moved in dice.sample(jobs, 10)
+                    for moved in dice.sample(jobs, 50)
                 )
         assert told == sorted(ids(jobs), key=int, reverse=reverse)  # type: ignore[arg-type]
 
@@ -170,7 +192,7 @@ class ViewRules(JobStoreHarness):
         told = []
         for job in store.incomplete("a"):
             told.append(id_of(job))
-            if len(told) % 20 == 0:
+            if len(told) % _GROUP == 0:
                 store.update_many(
                     moved.replace(
                         status=dice.choice(["queued", "failed"]), worker=dice.choice("ab")
@@ -179,28 +201,33 @@ class ViewRules(JobStoreHarness):
                 )
         assert told == sorted(set(told))
 
-    def test_what_a_listing_tells_can_be_moved_out_of_it_at_once(self, store: JobStore) -> None:
+    def test_what_a_listing_tells_can_be_moved_out_of_it_meanwhile(self, store: JobStore) -> None:
         store.insert_many([Job("a", status="failed")] * MANY)
-        told = 0
+        told: list[Job] = []
         for job in store.failed():
-            told += 1
-            store.update(job.replace(status="queued"))
-        assert told == len(store.incomplete()) == MANY
+            told.append(job)
+            if len(told) % _GROUP == 0:
+                store.update_many(moved.replace(status="queued") for moved in told[-_GROUP:])
+        assert len(told) == len(store.incomplete()) == MANY
         assert len(store.failed()) == 0
 
-    def test_what_a_listing_tells_can_be_destroyed_at_once(self, store: JobStore) -> None:
+    def test_what_a_listing_tells_can_be_destroyed_meanwhile(self, store: JobStore) -> None:
         store.insert_many([Job("a")] * MANY)
+        told: list[int] = []
         for number in store.all(reverse=True).ids():
-            store.destroy(number)
+            told.append(number)
+            if len(told) % _GROUP == 0:
+                store.destroy_many(told[-_GROUP:])
+        assert len(told) == MANY
         assert len(store.all()) == 0
 
     def test_a_listing_that_fills_itself_ends_where_it_has_a_limit(self, store: JobStore) -> None:
         store.insert_many([Job("a")] * 3)
         told = []
-        for job in store.all(limit=MANY):
+        for job in store.all(limit=200):
             told.append(job)
             store.insert(Job("a"))
-        assert 3 <= len(told) <= MANY
+        assert 3 <= len(told) <= 200
         assert len(store.all()) == 3 + len(told)
 
     def test_an_iteration_that_is_given_up_does_no_harm(self, store: JobStore) -> None:
@@ -271,7 +298,7 @@ class ViewRules(JobStoreHarness):
         with pytest.raises(TypeError):
             listing(before=1)
 
-    @pytest.mark.parametrize("worker", ["", 5, "x" * 501], ids=lambda value: repr(value)[:9])
+    @pytest.mark.parametrize("worker", ["", 5, "x" * 501], ids=label)
     def test_what_is_no_worker_is_refused(self, store: JobStore, worker: Any) -> None:
         with pytest.raises(InvalidJobError):
             list(store.jobs(worker=worker))
