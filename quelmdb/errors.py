@@ -157,7 +157,8 @@ class StaleClaim(JobError, RuntimeError):
     """The job is no longer held under the claim at hand: it was finished,
     released, rescued or claimed again meanwhile. Nothing was changed.
 
-    `expected` is the claim that was presented, `found` what is stored.
+    `expected` is the number of the claim that was presented, `found` that of the
+    claim which is stored.
     """
 
 

@@ -305,7 +305,7 @@ class Job:
         shown = [
             f"{name}={_shown(value)}"
             for name, value in self.as_dict().items()
-            if value is not None and value != 0
+            if not (value is None or (name in NUMBERS and value == 0))
         ]
         return f"Job({', '.join(shown)})"
 
@@ -321,6 +321,8 @@ def _shown(value: Any) -> str:
         return f"'{value}'"
     return _shortened.repr(value)
 
+
+NUMBERS: Final = ("attempt", "claim", "owner")  # fields that are 0 where there is nothing to say
 
 FIELDS: Final = (
     "id",

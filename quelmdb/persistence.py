@@ -317,8 +317,9 @@ class JobStore(Reader, Persistence):
         ids; returns those that were stored.
 
         Nobody holds them afterwards: owner becomes 0. Ids and claims that the
-        store gives out later are above all restored ones. An id that is taken
-        raises `JobExistsError`, or is skipped, or replaced.
+        store gives out later are above all restored ones. An id that is taken, also
+        by an earlier one of these jobs, raises `JobExistsError`, or is skipped, or
+        replaced. Raises `InvalidJobError` for a job without an id, and as `insert` does.
         """
 
     @abstractmethod
@@ -334,9 +335,10 @@ class JobStore(Reader, Persistence):
         """Takes up to `limit` queued jobs [of these workers] and returns them.
 
         By ascending id over all named workers (of all workers where none is
-        named). Each becomes started, its attempt grows by one, it gets a new
-        claim number and this process as owner. A job whose record is corrupt
-        is logged and passed over.
+        named). Each becomes started, its attempt grows by one (up to 2**32 - 1), it
+        gets a new claim number and this process as owner; result and error stay. A
+        job whose record is corrupt is logged and passed over. A limit of 0 claims
+        nothing.
 
         Jobs that a dead process held are requeued first: whenever there would
         be too few, and else at most once a second. O(limit · log n).
@@ -344,26 +346,28 @@ class JobStore(Reader, Persistence):
 
     @abstractmethod
     def complete(self, job: Job, result: Any = None) -> Job:
-        """Ends a claimed job as completed, with a result, and returns it.
+        """Ends a claimed job as completed, with a result and no error, and returns it.
 
-        Raises `StaleClaim` where it is no longer started under the claim that
-        `job` carries, `JobNotFoundError` where it is no longer stored,
-        `InvalidTransitionError` where `job` was never claimed. Nothing is
-        changed then.
+        Raises `StaleClaim` where it is no longer started under the claim that `job`
+        carries, `JobNotFoundError` where it is no longer stored,
+        `InvalidTransitionError` where `job` was never claimed, `EncodeError` or
+        `TooLargeError` where the result cannot be carried. Nothing is changed then.
+        O(log n).
         """
 
     @abstractmethod
     def complete_many(self, jobs: Iterable[Job]) -> list[Job]:
-        """`complete` of each. Where one raises, none is completed."""
+        """`complete` of each, without a result. Where one raises, none is completed."""
 
     @abstractmethod
     def fail(self, job: Job, error: str) -> Job:
-        """Ends a claimed job as failed, with an error text. Raises as `complete` does."""
+        """Ends a claimed job as failed, with an error text and no result, and returns it.
+        Raises as `complete` does, and `InvalidJobError` where the error is no text."""
 
     @abstractmethod
     def release(self, job: Job) -> Job:
-        """Puts a claimed job back into the queue; the attempt does not count.
-        Raises as `complete` does."""
+        """Puts a claimed job back into the queue; the attempt does not count. Result
+        and error stay. Raises as `complete` does."""
 
     @abstractmethod
     def rescue(self) -> list[Job]:

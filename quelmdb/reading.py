@@ -132,7 +132,7 @@ class StoreSnapshot(StoreReader, Snapshot):
 
     def __init__(self, environment: Environment, names: Names) -> None:
         super().__init__(environment, names)
-        self._thread = threading.get_ident()
+        self._thread = threading.current_thread()  # not its number, which is given again
         self._transaction: Transaction | None = environment.begin_read()
 
     def close(self) -> None:
@@ -154,15 +154,15 @@ class StoreSnapshot(StoreReader, Snapshot):
         self._environment.raise_if_gone()
 
     def _guarded(self, pages: Iterator[list[T]]) -> Iterator[T]:
-        here, environment = threading.get_ident, self._environment
+        here, environment = threading.current_thread, self._environment
         for page in pages:
             for item in page:
                 yield item
-                if self._transaction is None or here() != self._thread or environment.is_gone:
+                if self._transaction is None or here() is not self._thread or environment.is_gone:
                     self._raise_if_ended()
 
     def _refuse_other_threads(self) -> None:
-        if threading.get_ident() != self._thread:
+        if threading.current_thread() is not self._thread:
             raise WrongThreadError(
                 "a snapshot belongs to the thread that took it; take one in each thread"
             )
@@ -270,9 +270,7 @@ def _pages(
         after, wanted = last, size
 
 
-def _selection(
-    statuses: tuple[Status | str, ...], worker: WorkerFilter, page: Page
-) -> Selection:
+def _selection(statuses: tuple[Status | str, ...], worker: WorkerFilter, page: Page) -> Selection:
     """Checks what a caller selects. Raises `InvalidJobError`, `ValueError`."""
     unknown = page.keys() - Page.__annotations__.keys()
     if unknown:

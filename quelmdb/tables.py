@@ -288,13 +288,13 @@ def _end(transaction: Transaction, verb: str, job: Job, **changes: Any) -> Job:
     stored = transaction.get(id_in(job))
     if stored is None:
         raise JobNotFoundError(f"no job with the id {job.id} is stored", job_id=job.id)
-    found = stored.claim if stored.status is before else stored.status
-    if found != job.claim:
+    if stored.status is not before or stored.claim != job.claim:
         raise StaleClaim(
-            f"job {job.id} is no longer held under the claim {job.claim}, it has {found}",
+            f"job {job.id} is {stored.status} under claim {stored.claim}, no longer {before} "
+            f"under claim {job.claim}",
             job_id=job.id,
             expected=job.claim,
-            found=found,
+            found=stored.claim,
         )
     if verb == "release":
         changes["attempt"] = max(0, stored.attempt - 1)

@@ -31,7 +31,7 @@ from quelmdb.errors import (
     QuelmdbError,
     UnsupportedFormatError,
 )
-from quelmdb.job import FIELDS, Job, Status
+from quelmdb.job import FIELDS, NUMBERS, Job, Status
 from quelmdb.maintenance import markedjson
 from quelmdb.persistence import JobStore, Reader
 
@@ -41,7 +41,6 @@ Progress = Callable[[int], object]
 VERSION: Final = 1
 
 _HEADER: Final[dict[str, Any]] = {"quelmdb": "dump", "version": VERSION}
-_ZERO_BY_DEFAULT: Final = frozenset(("attempt", "claim", "owner"))
 _TIMES: Final = ("created_at", "updated_at")
 
 _BATCH: Final = 1_000
@@ -90,7 +89,7 @@ def fields_of(job: Job) -> dict[str, Any]:
     fields = {
         name: value
         for name, value in job.as_dict().items()
-        if not (value is None or (value == 0 and name in _ZERO_BY_DEFAULT))
+        if not (value is None or (value == 0 and name in NUMBERS))
     }
     fields["status"] = job.status.value
     return fields
