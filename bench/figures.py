@@ -39,13 +39,6 @@ class Figures:
     ) -> Figures:
         return cls(made, command, machine, versions, warning, found.results, found.sizes)
 
-    def result(self, workload: str, size: int) -> Result | None:
-        """One workload at one size, None where it was not measured."""
-        for result in self.results:
-            if (result.workload, result.size) == (workload, size):
-                return result
-        return None
-
     def write(self, path: Path) -> None:
         """As JSON: seconds a unit, bytes."""
         content = asdict(self)

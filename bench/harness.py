@@ -32,8 +32,11 @@ T = TypeVar("T")
 CONTESTANTS: Final[tuple[type[Contestant], ...]] = (Ours, Floor, Sqlite)
 
 FEWEST_ROUNDS: Final = 3
-_PATIENCE: Final = 12.0  # seconds for one workload, after which no further round begins
-_SHORTEST: Final = 0.02  # seconds that a round of a repeatable workload takes at least
+# Seconds for one workload: what is quick gets more rounds than asked for, what is slow fewer.
+_LEAST: Final = 1.0
+_PATIENCE: Final = 12.0
+_MOST_ROUNDS: Final = 50
+_SHORTEST: Final = 0.01  # seconds that a round of a repeatable workload takes at least
 _FILL_BATCH: Final = 1000
 
 
@@ -142,10 +145,7 @@ def _compare(workload: Workload, data: Data, rounds: int, stores: Sequence[Conte
         if workload.repeatable:
             repeats[store.name] = max(1, int(_SHORTEST / spent))
     times: dict[str, list[float]] = {store.name: [] for store in stores}
-    begun = time.perf_counter()
-    for number in range(rounds):
-        if number >= FEWEST_ROUNDS and time.perf_counter() - begun > _PATIENCE:
-            break
+    for number in _numbers(rounds):
         for store in _turn(stores, number):
             spent, units = _round(workload, store, data, repeats[store.name])
             times[store.name].append(spent / units)
@@ -155,15 +155,23 @@ def _compare(workload: Workload, data: Data, rounds: int, stores: Sequence[Conte
 def _compare_empty(workload: Workload, data: Data, rounds: int, directory: Path) -> Result:
     kinds = contestants_of(workload)
     times: dict[str, list[float]] = {kind.name: [] for kind in kinds}
-    begun = time.perf_counter()
-    for number in range(rounds):
-        if number >= FEWEST_ROUNDS and time.perf_counter() - begun > _PATIENCE:
-            break
+    for number in _numbers(rounds):
         for kind in _turn(kinds, number):
             with empty(kind, directory) as store:
                 spent, units = _round(workload, store, data, 1)
             times[kind.name].append(spent / units)
     return _result(workload, data, times)
+
+
+def _numbers(rounds: int) -> Iterator[int]:
+    """The numbers of the rounds, about `rounds` of them."""
+    begun = time.perf_counter()
+    for number in range(_MOST_ROUNDS):
+        spent = time.perf_counter() - begun
+        enough = number >= rounds and spent >= _LEAST
+        if enough or (number >= FEWEST_ROUNDS and spent >= _PATIENCE):
+            return
+        yield number
 
 
 def _turn(items: Sequence[T], number: int) -> Sequence[T]:

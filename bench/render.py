@@ -73,16 +73,16 @@ def readme_table(figures: Figures) -> str:
     rows = [
         (
             workload.title,
-            duration(ours.best) + f" a {workload.unit}",
+            f"{duration(ours.best)} {_article(workload.unit)}",
             per_second(ours.best),
             _against(result),
-            f"{ours.best / floor.best:.1f}",
+            f"{ours.best / floor.best:.1f} times",
         )
         for workload, result in _measured(figures.results)
         if result.size == size
         for ours, floor in [(result.timings["quelmdb"], result.timings["floor"])]
     ]
-    head = ("", "quelmdb", "", "than sqlite3", "× raw py-lmdb")
+    head = ("", "quelmdb", "", "against sqlite3", "time of raw py-lmdb")
     machine, versions = figures.machine, figures.versions
     return "\n".join(
         (
@@ -120,7 +120,7 @@ def _of_size(results: Sequence[Result]) -> str:
             )
         )
     head = (
-        "workload", "a", "quelmdb", "", "floor", "× floor", "sqlite3", "quelmdb than sqlite3",
+        "workload", "a", "quelmdb", "", "floor", "of floor", "sqlite3", "against sqlite3",
         "spread (quelmdb; floor; sqlite3)", "remark",
     )  # fmt: skip
     return _table(head, rows)
@@ -153,7 +153,7 @@ def _beside_puts(results: Iterable[Result]) -> str:
                 f"{ours / puts:.2f}",
             )
         )
-    return _table(("jobs", "quelmdb", "floor", "× floor", "puts", "× puts"), rows)
+    return _table(("jobs", "quelmdb", "floor", "of floor", "puts", "of puts"), rows)
 
 
 def _measured(results: Iterable[Result]) -> list[tuple[Workload, Result]]:
@@ -170,8 +170,12 @@ def _against(result: Result) -> str:
     return f"**{1 / ratio:.1f} times slower**"
 
 
+def _article(unit: str) -> str:
+    return f"an {unit}" if unit[0] in "aeiou" else f"a {unit}"
+
+
 def _spread(timing: Timing) -> str:
-    return f"{timing.median / timing.best:.2f}–{timing.worst / timing.best:.2f}"
+    return f"{timing.median / timing.best:.2f} to {timing.worst / timing.best:.2f}"
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

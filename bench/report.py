@@ -59,7 +59,7 @@ def _parser() -> argparse.ArgumentParser:
         "--rounds",
         type=int,
         default=7,
-        help=f"how often; fewer where it takes long, but {FEWEST_ROUNDS} (7)",
+        help=f"how often (7); more where it is quick, {FEWEST_ROUNDS} at least where it is slow",
     )
     parser.add_argument(
         "--directory", type=Path, default=Path(), help="where stores are made (here)"

@@ -70,10 +70,9 @@ def _by_rounds(
             return (after.enter_context(workload.round(store, data)),), {}
 
         pedantic: Callable[..., int] = benchmark.pedantic
-        units = pedantic(
+        return pedantic(
             lambda timed: timed(),
             setup=setup,
             teardown=lambda timed: after.pop_all().close(),
             rounds=ROUNDS,
         )
-    return units

@@ -204,6 +204,7 @@ def _calling(work: Callable[[Contestant], object], times: int = 20) -> Round:
 
 
 _TWO_SYNCS: Final = "LMDB syncs twice a commit, SQLite once"
+_CHECKED: Final = "each checksum is verified; the others hand back tuples, unchecked"
 
 WORKLOADS: Final = (
     Workload("insert_each", "insert, one by one", "job", _insert_each, remark=_TWO_SYNCS),
@@ -251,6 +252,7 @@ WORKLOADS: Final = (
         "job",
         _reading(lambda store, data: store.iterate()),
         repeatable=True,
+        remark=_CHECKED,
     ),
     Workload(
         "iterate_arguments",
@@ -258,6 +260,7 @@ WORKLOADS: Final = (
         "job",
         _reading(lambda store, data: store.iterate_arguments()),
         repeatable=True,
+        remark=_CHECKED,
     ),
     Workload(
         "jobs_of_rare",

@@ -10,6 +10,7 @@ run code are errors at once).
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, date, datetime
@@ -61,6 +62,9 @@ def _decimal(value: Any, immutable: bool) -> Decimal:
     return Decimal((digits < 0, tuple(map(int, str(abs(digits)))), exponent))
 
 
+# Bytes with which a simple value begins, and which are rare in others.
+_MAYBE_SIMPLE: Final = re.compile(rb"[\xe0-\xf3\xf7\xf8]")
+
 _SEMANTICS: Final[Mapping[int, Callable[[Any, bool], Any]]] = {
     **dict.fromkeys(_REFUSED_TAGS, _refuse),
     4: _decimal,
@@ -89,7 +93,18 @@ def decode(data: bytes) -> Any:
         raise DecodeError(f"{len(data)} bytes are no value: {reason}") from None
     if source.tell() != len(data):
         raise DecodeError(f"{len(data)} bytes are no single value")
+    if _MAYBE_SIMPLE.search(data) and _has_simple(value):
+        raise DecodeError(f"{len(data)} bytes are no value: it has one that is not written")
     return value
+
+
+def _has_simple(value: Any) -> bool:
+    """Whether it has "undefined" or another simple value, for which cbor2 has no option."""
+    if isinstance(value, dict):
+        return any(map(_has_simple, value.values()))
+    if isinstance(value, list):
+        return any(map(_has_simple, value))
+    return value is cbor2.undefined or isinstance(value, cbor2.CBORSimpleValue)
 
 
 def _encode_view(encoder: cbor2.CBOREncoder, value: memoryview) -> None:
@@ -161,8 +176,8 @@ def _is_plain(value: Any, limit: int) -> bool:
     kind = type(value)
     if kind in _SCALARS:
         return True
-    if kind is dict and _SCALARS.issuperset(map(type, value.values())):
-        return _TEXT.issuperset(map(type, value))
+    if kind is dict and _is_flat(value):
+        return True
     level = [value]
     seen = 0
     for _ in range(MAX_DEPTH + 1):
@@ -184,6 +199,13 @@ def _is_plain(value: Any, limit: int) -> bool:
             return False
         level = below
     return False
+
+
+def _is_flat(value: dict[Any, Any]) -> bool:
+    for key, item in value.items():
+        if type(key) is not str or type(item) not in _SCALARS:
+            return False
+    return True
 
 
 class _Search:

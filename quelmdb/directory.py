@@ -56,6 +56,8 @@ class Opened:
         self.users = 1
         generation = path / layout.GENERATION
         if generation.exists():
+            if not (generation / layout.DATA_FILE).exists():
+                raise _not_a_store(path)
             self.owners = Owners(path / layout.OWNERS_FILE, readonly=readonly)
         elif create and not readonly:
             _refuse_foreign_files(path)
@@ -92,7 +94,7 @@ class Opened:
         key, magic = layout.IDENTITY
         if meta.get(key) != magic:
             raise CorruptStoreError(f"{path} has no identity: it is not quelmdb's", path=path)
-        version = layout.unpack_number(meta[layout.FORMAT_KEY])
+        version = layout.unpack_number(meta.get(layout.FORMAT_KEY, b""))
         if version != layout.FORMAT_VERSION:
             raise UnsupportedFormatError(
                 f"{path} has format {version}, and this quelmdb knows {layout.FORMAT_VERSION}; "
@@ -219,7 +221,8 @@ def _no_store(path: Path) -> StoreError:
 
 def _not_a_store(path: Path) -> NotAStoreError:
     return NotAStoreError(
-        f"{path} is no store: it has other things in it; give a new or an empty directory",
+        f"{path} is no store: it has other things in it, and no {layout.GENERATION}/"
+        f"{layout.DATA_FILE}; give a new or an empty directory",
         path=str(path),
     )
 

@@ -12,9 +12,10 @@ import os
 import re
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import Final, NamedTuple, NoReturn, TypeAlias, TypeVar
+from typing import Final, NamedTuple, NoReturn, TypeAlias, TypeGuard, TypeVar
 
 import lmdb
 import lmdb.verify as lmdb_verify
@@ -23,6 +24,7 @@ from quelmdb import layout
 from quelmdb.errors import (
     CorruptStoreError,
     DiskError,
+    QuelmdbError,
     ReadOnlyStoreError,
     StoreBusyError,
     StoreError,
@@ -31,7 +33,7 @@ from quelmdb.errors import (
     TooManyReadersError,
     UnsupportedFormatError,
 )
-from quelmdb.filesystem import Room, is_full
+from quelmdb.filesystem import Room, fill_holes, is_full
 
 T = TypeVar("T")
 Transaction: TypeAlias = "lmdb.Transaction[bytes]"
@@ -39,6 +41,7 @@ Cursor: TypeAlias = "lmdb.Cursor[bytes]"
 Database = lmdb._Database
 
 MAX_READERS: Final = 1024  # set by the first opener; each transaction takes a slot
+_LOCK_BYTES: Final = 128 + 64 * MAX_READERS  # of the lock file: a head and the slots (mdb.c)
 _READER_CHECK_SECONDS: Final = 30.0
 
 # Virtual size: without writemap a map costs nothing until it is used, and what is
@@ -86,6 +89,8 @@ class Environment:
         self._lmdb = self._open()
         self._begin = self._lmdb.begin
         self._writing = threading.RLock()  # a signal handler that writes gets an error, no deadlock
+        self._uses: dict[object, int] = {}  # reads that are under way, with their threads
+        self._use_ended = threading.Event()
         self._room: Room | None = None
         self._next_reader_check = 0.0
         self._gone: Callable[[], StoreError] | None = None
@@ -99,11 +104,10 @@ class Environment:
             if not readonly:
                 self._lmdb.reader_check()
                 self._room = Room(self._data)
-        except lmdb.Error as error:
+        except BaseException as error:
             self._lmdb.close()
-            raise mapped_error(error, self._data) from error
-        except BaseException:
-            self._lmdb.close()
+            if _is_foreign(error):
+                raise mapped_error(error, self._data) from error
             raise
 
     @staticmethod
@@ -113,7 +117,11 @@ class Environment:
         try:
             with (
                 lmdb.open(
-                    str(directory), map_size=64 * 2**20, max_dbs=16, mode=0o600, lock=False,
+                    str(directory),
+                    map_size=64 * 2**20,
+                    max_dbs=16,
+                    mode=0o600,
+                    lock=False,
                     lib_version=0,
                 ) as environment,
                 environment.begin(write=True) as transaction,
@@ -126,13 +134,19 @@ class Environment:
 
     def read(self, work: Callable[[Transaction], T]) -> T:
         """Runs `work` in a read transaction of its own: one point in time."""
-        transaction = self.begin_read()
+        use = self._begin_use()
         try:
-            return work(transaction)
-        except lmdb.Error as error:
-            raise self._error(error) from error
+            transaction = self.begin_read()
+            try:
+                return work(transaction)
+            finally:
+                transaction.abort()
+        except Exception as error:
+            if _is_foreign(error):
+                raise self._error(error) from error
+            raise
         finally:
-            transaction.abort()
+            self._end_use(use)
 
     def write(self, work: Callable[[Transaction], T]) -> T:
         """Runs `work` in a write transaction: all of it is durable on return, or
@@ -142,11 +156,10 @@ class Environment:
             try:
                 result = work(transaction)
                 transaction.commit()
-            except lmdb.Error as error:
+            except BaseException as error:
                 _abort(transaction)
-                raise self._error(error) from error
-            except BaseException:
-                _abort(transaction)
+                if _is_foreign(error):
+                    raise self._error(error) from error
                 raise
         return result
 
@@ -174,15 +187,26 @@ class Environment:
 
     def within(self, transaction: Transaction, work: Callable[[Transaction], T]) -> T:
         """Runs `work` in a read transaction that stays open: a snapshot's."""
+        use = self._begin_use()
         try:
+            self.raise_if_gone()
             return work(transaction)
-        except lmdb.Error as error:
-            raise self._error(error) from error
+        except Exception as error:
+            if _is_foreign(error):
+                raise self._error(error) from error
+            raise
+        finally:
+            self._end_use(use)
 
     def raise_if_gone(self) -> None:
         """Raises where the environment was closed, or left behind by a fork."""
         if self._gone is not None:
             raise self._gone()
+
+    def raise_if_readonly(self) -> None:
+        """Raises `ReadOnlyStoreError` where nothing may be written."""
+        if self.readonly:
+            raise ReadOnlyStoreError(f"{self._data} is open for reading only", path=str(self._data))
 
     def used_bytes(self) -> int:
         """The size of the data file up to its last page in use."""
@@ -196,7 +220,9 @@ class Environment:
         """Waits for what is under way in other threads, and closes. Every later use
         raises `gone()`."""
         self._retire(gone)
-        self._lmdb.close()
+        with self._writing:  # LMDB would wait for a writer, and make it unable to end,
+            self._wait_for_uses()  # and take the map from under readers
+            self._lmdb.close()
         if self._room is not None:
             self._room.close()
 
@@ -205,9 +231,29 @@ class Environment:
         slots and the transactions are the parent's. Every later use raises `gone()`."""
         self._retire(gone)
         self._writing = threading.RLock()  # another thread of the parent may have held it
+        self._uses = {}
         del self._lmdb, self.databases
         if self._room is not None:
             self._room.close()
+
+    def _begin_use(self) -> object:
+        """To be called before anything is read, and looked at whether the environment is
+        gone: from here on `close` waits."""
+        use = object()
+        self._uses[use] = threading.get_ident()  # one step: no lock is needed
+        return use
+
+    def _end_use(self, use: object) -> None:
+        self._uses.pop(use, None)
+        if self.is_gone:
+            self._use_ended.set()
+
+    def _wait_for_uses(self) -> None:
+        """Not for those of this thread: they wait for it (in a signal handler)."""
+        own = threading.get_ident()
+        while any(thread != own for thread in list(self._uses.values())):
+            self._use_ended.wait()
+            self._use_ended.clear()
 
     def _retire(self, gone: Callable[[], StoreError]) -> None:
         def refuse(*args: object, **options: object) -> NoReturn:
@@ -218,10 +264,7 @@ class Environment:
         self._begin = refuse
 
     def _begin_write(self) -> Transaction:
-        if self.readonly:
-            raise ReadOnlyStoreError(
-                f"{self._data} is open for reading only", path=str(self._data)
-            )
+        self.raise_if_readonly()
         try:
             transaction = self._begin(write=True)
         except lmdb.Error as error:
@@ -241,10 +284,11 @@ class Environment:
         return self.used_bytes() - pages * self.page_size
 
     def _open(self) -> lmdb.Environment:
-        if not self.readonly and os.access(self._data, os.W_OK):
-            # On overlayfs the first writable open copies the file up. Done before
-            # LMDB opens it twice, once for reading and once for writing.
+        if os.access(self._data, os.W_OK):
+            # On overlayfs the first writable open copies the file up, and who had it open
+            # before goes on with the old one: done before LMDB maps it, also for reading.
             os.close(os.open(self._data, os.O_RDWR))
+            fill_holes(self.directory / layout.LOCK_FILE, _LOCK_BYTES)
         for map_size in _MAP_SIZES:
             try:
                 return lmdb.open(
@@ -291,10 +335,28 @@ class Environment:
                 found=found,
             )
 
-    def _error(self, error: lmdb.Error) -> StoreError:
+    def _error(self, error: Exception) -> StoreError:
         if self._gone is not None:  # closed by another thread meanwhile
             return self._gone()
         return mapped_error(error, self._data)
+
+
+def put_new(transaction: Transaction, database: Database, key: bytes, value: bytes) -> None:
+    """Puts what stands under a number that was just given out. Raises `ValueError` where
+    something stands there already: a counter is damaged."""
+    if not transaction.put(key, value, overwrite=False, db=database):
+        raise ValueError("a number that was just given out is taken: its counter is too low")
+
+
+def append_new(
+    transaction: Transaction, database: Database, items: Sequence[tuple[bytes, bytes]]
+) -> None:
+    """Puts items behind all others [of their key]. Raises `ValueError` where some are not:
+    LMDB passes over them."""
+    with transaction.cursor(database) as cursor:
+        _, added = cursor.putmulti(items, append=True)
+    if added < len(items):
+        raise ValueError("a number that was just given out is not the largest: damaged")
 
 
 def structural_problems(directory: Path) -> list[str]:
@@ -341,10 +403,8 @@ def _open_databases(
 
 
 def _abort(transaction: Transaction) -> None:
-    try:
+    with suppress(lmdb.Error):  # LMDB may have aborted it by itself
         transaction.abort()
-    except lmdb.Error:
-        pass  # LMDB has aborted it by itself
 
 
 _Make = Callable[[str, str], StoreError]
@@ -352,7 +412,7 @@ _Make = Callable[[str, str], StoreError]
 
 def _as(kind: type[StoreError], advice: str) -> _Make:
     def make(reason: str, path: str) -> StoreError:
-        return kind(f"{path}: {advice} (LMDB: {reason})", path=path)
+        return kind(f"{path}: {advice} ({reason})", path=path)
 
     return make
 
@@ -367,7 +427,7 @@ _UNUSABLE: Final = _as(
 )
 
 # Every exception that lmdb has; a test holds the table complete.
-_ERRORS: Final[dict[type[lmdb.Error], _Make]] = {
+_ERRORS: Final[dict[type[Exception], _Make]] = {
     lmdb.BadChecksumError: _DAMAGED,
     lmdb.BadDbiError: _MISUSED,
     lmdb.BadRslotError: _MISUSED,
@@ -410,20 +470,19 @@ _ERRORS: Final[dict[type[lmdb.Error], _Make]] = {
         StorePermissionError, "the files of the store may not be opened so by this user"
     ),
     lmdb.TlsFullError: _MISUSED,
-    lmdb.TxnFullError: _as(
-        StoreFullError, "one transaction changes too much; use smaller batches"
-    ),
+    lmdb.TxnFullError: _as(StoreFullError, "one transaction changes too much; use smaller batches"),
     lmdb.VersionMismatchError: _as(
         UnsupportedFormatError, "the data file has another version of LMDB's format"
     ),
 }
 
 # What has no type of its own, by its code; 0 is a refusal of py-lmdb's.
-_CODES: Final[dict[int, _Make]] = {
+_CODES: Final[dict[int | None, _Make]] = {
     0: _as(
         StoreBusyError,
         "this process has it open already, from before a fork or by other means than quelmdb",
     ),
+    errno.ENOSPC: _FULL,
     errno.EDQUOT: _FULL,
     errno.EFBIG: _FULL,
     errno.EBUSY: _as(
@@ -437,11 +496,23 @@ _CODES: Final[dict[int, _Make]] = {
 }
 
 
-def mapped_error(error: lmdb.Error, path: Path) -> StoreError:
-    """The library's error for one of LMDB's."""
+def _is_foreign(error: BaseException) -> TypeGuard[Exception]:
+    """Whether it is to be mapped. A ValueError tells of stored bytes that are not what
+    they should be (see `layout`)."""
+    return isinstance(error, lmdb.Error | OSError | ValueError) and not isinstance(
+        error, QuelmdbError
+    )
+
+
+def mapped_error(error: Exception, path: Path) -> StoreError:
+    """The library's error for one of LMDB's, of the system's, or for damaged bytes."""
     make = _ERRORS.get(type(error))
-    if make is None and error.code == errno.EIO and is_full(path.parent):
-        make = _FULL  # LMDB reports a short write as an I/O error
+    if make is None and isinstance(error, ValueError):
+        make = _DAMAGED
     if make is None:
-        make = _CODES.get(error.code, _as(DiskError, "reading or writing it failed"))
+        code = getattr(error, "code", getattr(error, "errno", None))
+        if code == errno.EIO and is_full(path.parent):
+            make = _FULL  # LMDB reports a short write as an I/O error
+        else:
+            make = _CODES.get(code, _as(DiskError, "reading or writing it failed"))
     return make(str(error), str(path))

@@ -10,7 +10,7 @@ from typing import Final
 
 from quelmdb.errors import StoreFullError, UnsupportedFileSystemError
 
-MOUNTS: Final = Path("/proc/self/mountinfo")
+MOUNTS = Path("/proc/self/mountinfo")
 
 # Types on which LMDB's shared memory map or its locks do not hold (lmdb.h, "Do not
 # have open an LMDB database ... on a remote filesystem").
@@ -20,17 +20,18 @@ _NETWORK_TYPES: Final = frozenset(
     "fuse.ceph-fuse fuse.gcsfuse fuse.davfs2 fuse.juicefs fuse.cephfs fuse.moosefs".split()
 )
 
+_NO_FALLOCATE: Final = frozenset((errno.EOPNOTSUPP, errno.EINVAL))  # not on every system
 _NO_SPACE: Final = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EFBIG))
 
 MIB: Final = 2**20
 
 
-def refuse_network_file_system(path: Path, mounts: Path = MOUNTS) -> None:
+def refuse_network_file_system(path: Path) -> None:
     """Raises `UnsupportedFileSystemError` where `path` lies on a network file system.
 
     Known on Linux alone: elsewhere there is no list of mounts, and nothing is refused.
     """
-    kind = _file_system_type(path, mounts)
+    kind = _file_system_type(path)
     if kind in _NETWORK_TYPES:
         raise UnsupportedFileSystemError(
             f"{path} is on {kind}, a network file system: its memory maps and locks do not hold "
@@ -40,10 +41,10 @@ def refuse_network_file_system(path: Path, mounts: Path = MOUNTS) -> None:
         )
 
 
-def _file_system_type(path: Path, mounts: Path) -> str | None:
+def _file_system_type(path: Path) -> str | None:
     """The type of the innermost mount that holds `path` (proc(5), mountinfo)."""
     try:
-        lines = mounts.read_text(errors="surrogateescape").splitlines()
+        lines = MOUNTS.read_text(errors="surrogateescape").splitlines()
     except OSError:
         return None
     place = os.path.realpath(path)
@@ -83,6 +84,38 @@ def is_full(path: Path) -> bool:
     return space.f_bavail * space.f_frsize < MIB
 
 
+def allocate(descriptor: int, start: int, end: int) -> None:
+    """Gives the bytes from `start` to `end` of a file their place on the disk. What is in
+    the file stays; what is new is zeros. Raises `OSError`."""
+    if hasattr(os, "posix_fallocate"):
+        try:
+            os.posix_fallocate(descriptor, start, end - start)
+            return
+        except OSError as error:
+            if error.errno not in _NO_FALLOCATE:
+                raise
+    for place in range(max(start, os.fstat(descriptor).st_size), end, MIB):
+        os.pwrite(descriptor, bytes(min(MIB, end - place)), place)
+
+
+def fill_holes(path: Path, size: int) -> None:
+    """Allocates all of a file that others write to through a memory map, where a hole and
+    a full disk are the end of the process (SIGBUS). A new one gets `size` bytes.
+
+    Raises `OSError`. The file is not opened where it has no holes.
+    """
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        status = None
+    if status is None or status.st_blocks * 512 < (status.st_size or size):
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            allocate(descriptor, 0, os.fstat(descriptor).st_size or size)
+        finally:
+            os.close(descriptor)
+
+
 def reserve(used: int) -> int:
     """The bytes that are kept back for claims and completions in a file that uses
     `used` bytes: 1/32 of it, at least 4 MiB and at most 64 MiB."""
@@ -105,8 +138,8 @@ class Room:
     def ensure(self, used: int, growth: int, recyclable: Callable[[], int]) -> None:
         """Allocates what an insert of `growth` bytes needs, with the reserve behind it.
 
-        Where the disk is full it is let in all the same while at least that much of
-        the file is unused (`recyclable()`, bytes) and half the reserve stays. Raises
+        Where the disk is full it is let in all the same while the file has as much that
+        is unused: behind its used part, or inside of it (`recyclable()`, bytes). Raises
         `StoreFullError` otherwise.
         """
         kept = reserve(used)
@@ -118,7 +151,7 @@ class Room:
             return
         if self._allocate(needed + kept // 4) or self._allocate(needed):
             return
-        if used + growth + kept // 2 > self._allocated or recyclable() < growth + kept:
+        if self._allocated - used + recyclable() < growth + kept:
             raise StoreFullError(
                 f"no space left on the file system of {self._path}: {growth:,} bytes more, and "
                 f"{kept:,} in reserve for claims and completions, do not fit; free some space, "
@@ -130,7 +163,7 @@ class Room:
         """Makes the file `size` bytes (whole MiB) long, all of them allocated, if it can."""
         size = -(-size // MIB) * MIB
         try:
-            os.posix_fallocate(self._descriptor, self._allocated, size - self._allocated)
+            allocate(self._descriptor, self._allocated, size)
         except OSError as error:
             if has_no_space(error):
                 return False

@@ -13,7 +13,7 @@ from itertools import chain, islice
 from operator import neg
 from typing import Final
 
-from quelmdb.environment import Cursor, Database, Databases, Transaction
+from quelmdb.environment import Cursor, Database, Databases, Transaction, append_new
 from quelmdb.layout import (
     STATUS_KEYS,
     pack_number,
@@ -63,10 +63,8 @@ def append(
 ) -> None:
     """Adds entries of jobs, ascending and above every id that is stored. Their pages
     are filled to the brim."""
-    with transaction.cursor(databases.by_status) as cursor:
-        cursor.putmulti(by_status, append=True)
-    with transaction.cursor(databases.by_worker_status) as cursor:
-        cursor.putmulti(by_worker_status, append=True)
+    append_new(transaction, databases.by_status, by_status)
+    append_new(transaction, databases.by_worker_status, by_worker_status)
 
 
 def leave(
@@ -114,6 +112,44 @@ def scan(
     if reverse:
         return merged[: bisect_right(merged, -max(ends), key=neg)], False
     return merged[: bisect_right(merged, min(ends))], False
+
+
+def scan_records(
+    transaction: Transaction,
+    databases: Databases,
+    keys: Keys,
+    after: int | None,
+    reverse: bool,
+    size: int,
+) -> tuple[list[tuple[bytes, bytes | None]], bool]:
+    """As `scan`, at most `size` of them, with the records; None where there is none."""
+    ids, complete = scan(transaction, keys, after, reverse, size)
+    packed = [pack_number(job_id) for job_id in ids[:size]]
+    with transaction.cursor(databases.jobs) as cursor:
+        found: list[tuple[bytes, bytes | None]] = list(cursor.getmulti(packed))
+    if len(found) < len(packed):
+        records = dict(found)
+        found = [(key, records.get(key)) for key in packed]
+    return found, complete and len(ids) <= size
+
+
+def scan_jobs(
+    transaction: Transaction, databases: Databases, after: int | None, reverse: bool, size: int
+) -> tuple[list[tuple[bytes, bytes | None]], bool]:
+    """The next `size` jobs of all beyond `after`, from the records themselves."""
+    with transaction.cursor(databases.jobs) as cursor:
+        if not reverse:
+            found = cursor.first() if after is None else cursor.set_range(pack_number(after + 1))
+            entries = cursor.iternext()
+        else:
+            found = (
+                cursor.prev()
+                if after is not None and cursor.set_range(pack_number(after))
+                else cursor.last()
+            )
+            entries = cursor.iterprev()
+        page: list[tuple[bytes, bytes | None]] = list(islice(entries, size)) if found else []
+    return page, len(page) < size
 
 
 def _run(

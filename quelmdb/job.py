@@ -46,6 +46,9 @@ class AnyWorker(Enum):
 
 ANY: Final = AnyWorker.ANY
 
+Decode = Callable[[bytes], tuple[Any, Any, str | None]]
+"""Makes arguments, result and error of the record of a stored job."""
+
 Worker = str | type | Callable[..., Any] | None
 WorkerFilter = Worker | AnyWorker
 
@@ -68,6 +71,8 @@ def worker_name(worker: Worker) -> str | None:
     """
     if worker is None:
         return None
+    if type(worker) is str and worker.isascii() and 0 < len(worker) <= MAX_WORKER_BYTES:
+        return worker
     if isinstance(worker, str):
         name = str(worker)
     elif isinstance(worker, type) or inspect.isroutine(worker):
@@ -129,6 +134,16 @@ def time_of(micros: int) -> datetime:
         raise DecodeError(f"{micros} microseconds is no time", found=micros) from None
 
 
+def status_of(value: Any) -> Status:
+    """The status that `value` is or names. Raises `InvalidJobError`."""
+    try:
+        return Status(value)
+    except ValueError:
+        raise InvalidJobError(
+            f"unknown status {value!r}; known are {', '.join(Status)}", found=value
+        ) from None
+
+
 def _count(name: str, value: int, limit: int) -> int:
     if type(value) is not int or not 0 <= value <= limit:
         raise InvalidJobError(
@@ -176,7 +191,7 @@ class Job:
     _error: str | None
     # What a store reads, a store decodes: `_decode(record)` returns arguments,
     # result and error. None once they are there.
-    _decode: Callable[[bytes], tuple[Any, Any, str | None]] | None
+    _decode: Decode | None
     _record: bytes
 
     def __init__(
@@ -196,12 +211,7 @@ class Job:
     ) -> None:
         self._id = None if id is None else check_id(id)
         self._worker = worker_name(worker)
-        try:
-            self._status = Status(status)
-        except ValueError:
-            raise InvalidJobError(
-                f"unknown status {status!r}; known are {', '.join(Status)}", found=status
-            ) from None
+        self._status = status if type(status) is Status else status_of(status)
         self._created_at = None if created_at is None else microseconds(created_at)
         self._updated_at = None if updated_at is None else microseconds(updated_at)
         self._attempt = _count("attempt", attempt, MAX_ATTEMPT)
@@ -302,11 +312,15 @@ class Job:
         return _from_dict, (self.as_dict(),)
 
     def __repr__(self) -> str:
-        shown = [
-            f"{name}={_shown(value)}"
-            for name, value in self.as_dict().items()
-            if not (value is None or (name in NUMBERS and value == 0))
-        ]
+        shown = []
+        for name in FIELDS:
+            try:
+                value = getattr(self, name)
+            except DecodeError:
+                shown.append(f"{name}=<damaged>")
+                continue
+            if not (value is None or (name in NUMBERS and value == 0)):
+                shown.append(f"{name}={_shown(value)}")
         return f"Job({', '.join(shown)})"
 
 
@@ -349,7 +363,7 @@ def stored_job(
     claim: int,
     owner: int,
     record: bytes,
-    decode: Callable[[bytes], tuple[Any, Any, str | None]],
+    decode: Decode,
 ) -> Job:
     """A job as a store keeps it: fields it has checked before (times in microseconds),
     and a record of which `decode` makes arguments, result and error when they are

@@ -17,6 +17,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from struct import Struct
+from struct import error as StructError
 from typing import Final
 from zlib import crc32
 
@@ -52,6 +53,7 @@ WRITE_FEATURES_KEY: Final = b"features_to_write"  # needed to write it; reading 
 BYTE_ORDER: Final = (b"byte_order", sys.byteorder.encode())
 DURABILITY_KEY: Final = b"durability"
 UUID_KEY: Final = b"uuid"
+UUID_BYTES: Final = 16
 NEXT_ID: Final = b"next_id"
 NEXT_CLAIM: Final = b"next_claim"
 NEXT_OWNER: Final = b"next_owner"
@@ -81,9 +83,12 @@ _STATUS_COUNT: Final = len(STATUSES)
 
 
 def unpack_number(data: bytes) -> int:
-    """The integer of an 8-byte key, value or duplicate."""
+    """The integer of an 8-byte key, value or duplicate. Raises `ValueError` where it is none."""
     value: int
-    (value,) = _NUMBER.unpack(data)
+    try:
+        (value,) = _NUMBER.unpack(data)
+    except StructError:
+        raise ValueError(f"{len(data)} bytes are no number of {NUMBER_BYTES}") from None
     return value
 
 
@@ -207,8 +212,12 @@ def payload_key(job_id: int, part: int, chunk: int = 0) -> bytes:
 
 
 def split_payload_key(key: bytes) -> tuple[int, int, int]:
-    """Job id, part and chunk number of a key of `payloads`."""
-    job_id, part, chunk = _PAYLOAD_KEY.unpack(key)
+    """Job id, part and chunk number of a key of `payloads`. Raises `ValueError` where it
+    is none."""
+    try:
+        job_id, part, chunk = _PAYLOAD_KEY.unpack(key)
+    except StructError:
+        raise ValueError(f"{len(key)} bytes are no key of a payload") from None
     return job_id, part, chunk
 
 

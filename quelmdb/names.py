@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from quelmdb.environment import Databases, Transaction
+from collections.abc import Mapping
+
+from quelmdb.environment import Databases, Transaction, put_new
 from quelmdb.errors import StoreFullError
 from quelmdb.layout import MAX_WORKER, NO_WORKER, pack_number, unpack_number
 
@@ -17,34 +19,51 @@ class Names:
         self._numbers: dict[str | None, int] = {None: NO_WORKER}
         self._names: dict[int, str | None] = {NO_WORKER: None}
 
+    @property
+    def known(self) -> Mapping[int, str | None]:
+        """The names that are remembered, by number; for those that read many jobs."""
+        return self._names
+
     def number(self, transaction: Transaction, name: str | None) -> int | None:
-        """The number of a name, None where it was never interned."""
+        """The number of a name, None where it was never interned. Raises `ValueError`
+        where it is damaged."""
         number = self._numbers.get(name)
         if number is None and name is not None:
             found = transaction.get(name.encode(), db=self._databases.workers)
             if found is not None:
                 number = unpack_number(found)
-                self.remember({name: number})
+                self._verify(transaction, name, number)
         return number
 
     def name(self, transaction: Transaction, number: int) -> str | None:
-        """The name of a number. Raises `ValueError` where it has none."""
+        """The name of a number. Raises `ValueError` where it has none, or is damaged."""
         if number in self._names:
             return self._names[number]
         found = transaction.get(pack_number(number), db=self._databases.worker_names)
         if found is None:
             raise ValueError(f"its worker number {number} has no name")
         name = found.decode()
-        self.remember({name: number})
+        self._verify(transaction, name, number)
         return name
+
+    def _verify(self, transaction: Transaction, name: str, number: int) -> None:
+        """Remembers a pair which both databases have: neither has a checksum."""
+        key, value = pack_number(number), name.encode()
+        if (
+            transaction.get(key, db=self._databases.worker_names) != value
+            or transaction.get(value, db=self._databases.workers) != key
+        ):
+            raise ValueError(f"the worker name {name!r} or its number {number} is damaged")
+        self.remember({name: number})
 
     def intern(self, transaction: Transaction, name: str, number: int) -> None:
         """Within a write transaction: gives a new name its number. To be remembered
         only after the commit."""
         if number > MAX_WORKER:
             raise StoreFullError(f"all {MAX_WORKER:,} worker numbers are given out")
-        transaction.put(name.encode(), pack_number(number), db=self._databases.workers)
-        transaction.put(pack_number(number), name.encode(), db=self._databases.worker_names)
+        key, value = pack_number(number), name.encode()
+        put_new(transaction, self._databases.worker_names, key, value)
+        transaction.put(value, key, db=self._databases.workers)
 
     def remember(self, numbers: dict[str, int]) -> None:
         """Keeps what a committed transaction holds."""

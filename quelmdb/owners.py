@@ -15,7 +15,7 @@ import os
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from quelmdb.environment import Databases, Transaction
+from quelmdb.environment import Databases, Transaction, put_new
 from quelmdb.layout import (
     MAINTENANCE_BYTE,
     pack_number,
@@ -91,7 +91,7 @@ class Owners:
 def register(transaction: Transaction, databases: Databases, number: int) -> None:
     """Writes down who a number is, for people; its lock must be held."""
     value = pack_owner(os.getpid(), _started_at(), _boot_id())
-    transaction.put(pack_number(number), value, db=databases.owners)
+    put_new(transaction, databases.owners, pack_number(number), value)
 
 
 def unregister(transaction: Transaction, databases: Databases, number: int) -> None:
@@ -100,9 +100,16 @@ def unregister(transaction: Transaction, databases: Databases, number: int) -> N
 
 
 def registered(transaction: Transaction, databases: Databases) -> list[tuple[int, int]]:
-    """Number and process id of every owner that is not struck out."""
+    """Number and process id (0 where that is damaged) of every owner that is not struck out."""
     with transaction.cursor(databases.owners) as cursor:
-        return [(unpack_number(key), unpack_owner(value)[0]) for key, value in cursor]
+        return [(unpack_number(key), _pid(value)) for key, value in cursor]
+
+
+def _pid(value: bytes) -> int:
+    try:
+        return unpack_owner(value)[0]
+    except ValueError:
+        return 0  # it is for people alone, and `check` tells of it
 
 
 def _boot_id() -> bytes:

@@ -23,11 +23,11 @@ from quelmdb.errors import (
     SnapshotEndedError,
     WrongThreadError,
 )
-from quelmdb.job import ANY, Job, Status, WorkerFilter, check_id, id_of, worker_name
+from quelmdb.job import ANY, Job, Status, WorkerFilter, check_id, id_of, status_of, worker_name
 from quelmdb.layout import STATUS_CODES, STATUSES, pack_number, unpack_number
 from quelmdb.names import Names
 from quelmdb.persistence import IdView, JobView, Page, Reader, Snapshot
-from quelmdb.records import corrupt_record, read_job, size_outside
+from quelmdb.records import read_job, read_jobs
 
 T = TypeVar("T")
 
@@ -192,29 +192,18 @@ class Listing(JobView):
     ) -> tuple[list[Job], int | None]:
         """The jobs of about `size` ids beyond `after`, and the id to go on from."""
         reader, chosen = self._reader, self._selection
-        databases, names = reader._environment.databases, reader._names
-        keys = reader._keys(transaction, chosen.statuses, chosen.worker)
-        ids, complete = index.scan(transaction, keys, after, chosen.reverse, size)
-        packed = [pack_number(job_id) for job_id in ids[:size]]
-        with transaction.cursor(databases.jobs) as cursor:
-            records = cursor.getmulti(packed)
-        if len(records) < len(packed):
-            missing = set(packed) - {key for key, _ in records}
-            for key in missing:
-                reader._report(corrupt_record(unpack_number(key), "it has no record"))
-        jobs = []
-        room = _PAGE_BYTES
-        for key, record in records:
-            try:
-                job = read_job(transaction, databases, names, key, record)
-            except CorruptRecordError as error:
-                reader._report(error)
-                continue
-            jobs.append(job)
-            room -= size_outside(job)
-            if room < 0:
-                return jobs, job._id
-        return jobs, None if complete and len(ids) <= size else ids[:size][-1]
+        databases = reader._environment.databases
+        if chosen.worker is ANY and len(chosen.statuses) == len(STATUSES):
+            found, complete = index.scan_jobs(transaction, databases, after, chosen.reverse, size)
+        else:
+            keys = reader._keys(transaction, chosen.statuses, chosen.worker)
+            found, complete = index.scan_records(
+                transaction, databases, keys, after, chosen.reverse, size
+            )
+        jobs, last = read_jobs(
+            transaction, databases, reader._names, found, _PAGE_BYTES, reader._report
+        )
+        return jobs, None if complete and last is None else last or unpack_number(found[-1][0])
 
 
 class Ids:
@@ -280,12 +269,7 @@ def _selection(statuses: tuple[Status | str, ...], worker: WorkerFilter, page: P
         check_id(after)
     if limit is not None and (type(limit) is not int or limit < 0):
         raise InvalidJobError(f"a limit is None or an int of 0 or more, not {limit!r}")
-    try:
-        codes = {STATUS_CODES[Status(status)] for status in statuses}
-    except ValueError:
-        raise InvalidJobError(
-            f"unknown status among {statuses!r}; known are {', '.join(Status)}", found=statuses
-        ) from None
+    codes = {STATUS_CODES[status_of(status)] for status in statuses}
     return Selection(
         tuple(sorted(codes)) or tuple(range(len(STATUSES))),
         worker if worker is ANY else worker_name(worker),

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any, Final
 
 from quelmdb.codec import Codec, decode
 from quelmdb.environment import Databases, Transaction
 from quelmdb.errors import CorruptRecordError, DecodeError
-from quelmdb.job import Job, Status, stored_job
+from quelmdb.job import Decode, Job, stored_job
 from quelmdb.layout import (
     ARGUMENTS,
     ARGUMENTS_OUTSIDE,
@@ -101,6 +102,54 @@ def read_job(
         raise corrupt_record(unpack_number(key), error) from None
 
 
+def read_jobs(
+    transaction: Transaction,
+    databases: Databases,
+    names: Names,
+    found: list[tuple[bytes, bytes | None]],
+    room: int,
+    report: Callable[[CorruptRecordError], None],
+) -> tuple[list[Job], int | None]:
+    """The jobs of keys and records, until what stands outside of them has more than
+    `room` bytes; and the id of the last one that was read where that is not the last.
+
+    `report` is told of corrupt ones, and of keys without a record, which are left out.
+    """
+    jobs = []
+    known = names.known
+    for key, record in found:
+        try:
+            if record is None:
+                raise ValueError("the index has it, and it has no record")
+            header = unpack_record(key, record)
+            _, status, flags, attempt, worker, owner, _, created, updated, claim = header
+            if worker not in known:
+                names.name(transaction, worker)
+            if flags & _OUTSIDE:
+                job = job_of(transaction, databases, known[worker], key, header, record)
+                room -= _size_outside(job)
+            else:
+                job = stored_job(
+                    unpack_number(key),
+                    known[worker],
+                    STATUSES[status],
+                    created,
+                    updated,
+                    attempt,
+                    claim,
+                    owner,
+                    record,
+                    _decode_inline,
+                )
+        except ValueError as error:
+            report(corrupt_record(unpack_number(key), error))
+            continue
+        jobs.append(job)
+        if room < 0 and key is not found[-1][0]:
+            return jobs, job._id
+    return jobs, None
+
+
 def job_of(
     transaction: Transaction,
     databases: Databases,
@@ -111,9 +160,9 @@ def job_of(
 ) -> Job:
     """The job of an intact record. Raises `ValueError` where its payloads are damaged."""
     _, status, flags, attempt, _, owner, _, created, updated, claim = header
-    decoder = _decode_inline
+    decoding: Decode = _decode_inline
     if flags & _OUTSIDE:
-        decoder = partial(_decode, _outside(transaction, databases, key, record))
+        decoding = partial(_decode, _outside(transaction, databases, key, record))
     return stored_job(
         unpack_number(key),
         worker,
@@ -124,16 +173,13 @@ def job_of(
         claim,
         owner,
         record,
-        decoder,
+        decoding,
     )
 
 
-def new_job(
-    job_id: int, worker: str | None, status: Status, now: int, record: bytes, outside: Outside
-) -> Job:
-    """The job of a record that was just made."""
-    decoder = partial(_decode, dict(outside)) if outside else _decode_inline
-    return stored_job(job_id, worker, status, now, now, 0, 0, 0, record, decoder)
+def decoder(outside: Outside) -> Decode:
+    """What decodes a record that was just made, with what was put outside of it."""
+    return partial(_decode, dict(outside)) if outside else _decode_inline
 
 
 def corrupt_record(job_id: int, reason: object) -> CorruptRecordError:
@@ -165,9 +211,7 @@ def put_parts(
             cursor.putmulti(list(chunks(job_id, part, data)))
 
 
-def delete_parts(
-    transaction: Transaction, databases: Databases, job_id: int, *parts: int
-) -> None:
+def delete_parts(transaction: Transaction, databases: Databases, job_id: int, *parts: int) -> None:
     """Deletes these parts of a job. O(their chunks)."""
     for part in parts:
         prefix = payload_key(job_id, part)[:-4]
@@ -228,6 +272,6 @@ def _decode(outside: dict[int, bytes], record: bytes) -> tuple[Any, Any, str | N
     return value, None if result is None else decode(result), text
 
 
-def size_outside(job: Job) -> int:
+def _size_outside(job: Job) -> int:
     """The bytes that a job which was just read has in memory beside its record."""
     return sum(map(len, job._decode.args[0].values())) if isinstance(job._decode, partial) else 0

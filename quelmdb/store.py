@@ -131,6 +131,7 @@ class Store(StoreReader, JobStore):
         return self._commit(self._verbs.release(job))
 
     def rescue(self) -> list[Job]:
+        self._environment.raise_if_readonly()
         self._next_rescue = time.monotonic() + _RESCUE_SECONDS
         dead = {owner.number for owner in self._list_owners() if not owner.alive}
         rescued: list[Job] = []
@@ -205,13 +206,13 @@ class Store(StoreReader, JobStore):
         return sum(len(self.jobs(Status.QUEUED, worker=worker)) for worker in names or (ANY,))
 
     def _list_owners(self) -> list[owners.Owner]:
-        def work(transaction: Transaction) -> list[tuple[int, int]]:
-            return owners.registered(transaction, self._environment.databases)
+        def work(transaction: Transaction) -> list[owners.Owner]:
+            return [
+                owners.Owner(number, pid, self._owners.is_alive(number))
+                for number, pid in owners.registered(transaction, self._environment.databases)
+            ]
 
-        return [
-            owners.Owner(number, pid, self._owners.is_alive(number))
-            for number, pid in self._read(work)
-        ]
+        return self._read(work)
 
 
 def _now() -> int:

@@ -49,12 +49,12 @@ class Verbs:
     def insert_many(self, jobs: Iterable[Job]) -> Verb[list[Job]]:
         drafts = self._drafts(jobs)
         for job, _ in drafts:
-            if job.id is not None:
-                _check_chosen(job.id)
+            if job._id is not None:
+                _check_chosen(job._id)
 
         def apply(writer: Writer) -> list[Job]:
             writer.ensure_room(drafts)
-            if all(job.id is None for job, _ in drafts):
+            if all(job._id is None for job, _ in drafts):
                 return writer.append(drafts)
             return [_insert(writer, draft) for draft in drafts]
 
@@ -90,9 +90,7 @@ class Verbs:
 
         return apply
 
-    def claim(
-        self, names: Sequence[str | None], limit: int, report: Report
-    ) -> Verb[list[Job]]:
+    def claim(self, names: Sequence[str | None], limit: int, report: Report) -> Verb[list[Job]]:
         return lambda writer: _claim(writer, names, limit, report)
 
     def complete(self, job: Job, result: Any = None) -> Verb[Job]:

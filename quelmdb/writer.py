@@ -6,9 +6,9 @@ from collections.abc import Iterable, Sequence
 from typing import Final, NamedTuple
 
 from quelmdb import index, owners
-from quelmdb.environment import Environment, Transaction
+from quelmdb.environment import Environment, Transaction, append_new, put_new
 from quelmdb.errors import CorruptStoreError, StoreFullError
-from quelmdb.job import MAX_ID, MAX_OWNER, Job, Status
+from quelmdb.job import MAX_ID, MAX_OWNER, Job, Status, stored_job
 from quelmdb.layout import (
     ARGUMENTS,
     ARGUMENTS_OUTSIDE,
@@ -35,7 +35,7 @@ from quelmdb.layout import (
 )
 from quelmdb.names import Names
 from quelmdb.owners import Owners
-from quelmdb.records import Content, corrupt_record, delete_parts, job_of, new_job, put_parts
+from quelmdb.records import Content, corrupt_record, decoder, delete_parts, job_of, put_parts
 
 # Bytes that an insert adds to the file, about, beside its content: the record's
 # header, two index entries, and the pages that a transaction copies.
@@ -118,8 +118,17 @@ class Writer:
             raise corrupt_record(job_id, error) from None
         _, status, flags, attempt, worker, owner, length, created, _, claim = header
         return Stored(
-            job_id, key, record, STATUSES[status], flags, attempt, worker, owner, length,
-            created, claim,
+            job_id,
+            key,
+            record,
+            STATUSES[status],
+            flags,
+            attempt,
+            worker,
+            owner,
+            length,
+            created,
+            claim,
         )
 
     def append(self, drafts: Sequence[Draft]) -> list[Job]:
@@ -139,10 +148,11 @@ class Writer:
         items, by_status, by_worker_status, jobs = [], [], [], []
         for job_id, (job, (flags, arguments, extras, outside)) in enumerate(drafts, first):
             key = pack_number(job_id)
-            kind = (job._worker, job._status)
-            if kind not in kinds:
-                kinds[kind] = self._kind_of(*kind)
-            worker, status, status_key, worker_key = kinds[kind]
+            name, state = job._worker, job._status
+            kind = kinds.get((name, state))
+            if kind is None:
+                kind = kinds[name, state] = self._kind_of(name, state)
+            worker, status, status_key, worker_key = kind
             header = (RECORD_VERSION, status, flags, 0, worker, 0, len(arguments), now, now, 0)
             record = pack_record(key, header, arguments + extras)
             items.append((key, record))
@@ -150,9 +160,9 @@ class Writer:
             by_worker_status.append((worker_key, key))
             if outside:
                 put_parts(self.transaction, self.databases, job_id, outside)
-            jobs.append(new_job(job_id, job._worker, job._status, now, record, outside))
-        with self.transaction.cursor(self.databases.jobs) as cursor:
-            cursor.putmulti(items, append=True)
+            decoding = decoder(outside)
+            jobs.append(stored_job(job_id, name, state, now, now, 0, 0, 0, record, decoding))
+        append_new(self.transaction, self.databases.jobs, items)
         index.append(self.transaction, self.databases, by_status, by_worker_status)
         return jobs
 
@@ -172,12 +182,21 @@ class Writer:
         put_parts(self.transaction, self.databases, job_id, outside)
         index.enter(self.transaction, self.databases, key, worker, status)
         length = len(arguments)
-        return self._put(
-            job._worker,
-            key,
-            (RECORD_VERSION, status, flags, attempt, worker, 0, length, created, updated, claim),
-            arguments + extras,
+        header = (
+            RECORD_VERSION,
+            status,
+            flags,
+            attempt,
+            worker,
+            0,
+            length,
+            created,
+            updated,
+            claim,
         )
+        record = pack_record(key, header, arguments + extras)
+        put_new(self.transaction, self.databases.jobs, key, record)
+        return self._job(job._worker, key, header, record)
 
     def replace(self, stored: Stored, draft: Draft, created: int, owner: int, claim: int) -> Job:
         """Another job under the same id; the attempt stays."""
@@ -190,12 +209,21 @@ class Writer:
             index.leave(self.transaction, self.databases, stored.key, stored.worker, was)
             index.enter(self.transaction, self.databases, stored.key, worker, status)
         attempt, length, now = stored.attempt, len(arguments), self.now
-        return self._put(
-            job._worker,
-            stored.key,
-            (RECORD_VERSION, status, flags, attempt, worker, owner, length, created, now, claim),
-            arguments + extras,
+        header = (
+            RECORD_VERSION,
+            status,
+            flags,
+            attempt,
+            worker,
+            owner,
+            length,
+            created,
+            now,
+            claim,
         )
+        record = pack_record(stored.key, header, arguments + extras)
+        self.transaction.put(stored.key, record, db=self.databases.jobs)
+        return self._job(job._worker, stored.key, header, record)
 
     def move(
         self,
@@ -208,7 +236,11 @@ class Writer:
         outcome: Content | None = None,
     ) -> Job:
         """The same job in another status [with another result and error]. Its
-        arguments stay where they are."""
+        arguments stay where they are.
+
+        Raises `CorruptRecordError`, where no outcome is given before anything is changed.
+        """
+        name = self._name_of(stored)
         flags = stored.flags
         if outcome is None:
             body = body_of(stored.record)
@@ -220,15 +252,14 @@ class Writer:
             put_parts(self.transaction, self.databases, stored.id, outside)
             flags = (flags & ARGUMENTS_OUTSIDE) | outcome_flags
         worker, code, was = stored.worker, STATUS_CODES[status], STATUS_CODES[stored.status]
+        length, created, now = stored.arguments_length, stored.created_at, self.now
+        header = (RECORD_VERSION, code, flags, attempt, worker, owner, length, created, now, claim)
+        record = pack_record(stored.key, header, body)
+        job = self._job(name, stored.key, header, record)
         index.leave(self.transaction, self.databases, stored.key, worker, was)
         index.enter(self.transaction, self.databases, stored.key, worker, code)
-        length, created, now = stored.arguments_length, stored.created_at, self.now
-        return self._put(
-            self._name_of(worker),
-            stored.key,
-            (RECORD_VERSION, code, flags, attempt, worker, owner, length, created, now, claim),
-            body,
-        )
+        self.transaction.put(stored.key, record, db=self.databases.jobs)
+        return job
 
     def remove(self, stored: Stored) -> None:
         """Deletes a job and all that belongs to it."""
@@ -276,6 +307,8 @@ class Writer:
             if stored is None:
                 raise CorruptStoreError(f"the store has no counter {name.decode()}")
             value = unpack_number(stored)
+            if value == 0:
+                raise CorruptStoreError(f"the counter {name.decode()} is 0")
         return value
 
     def next(self, name: bytes, limit: int) -> int:
@@ -290,11 +323,6 @@ class Writer:
         """Moves a counter above a number that came from elsewhere."""
         if taken >= self.counter(name):
             self._counters[name] = taken + 1
-
-    def _put(self, worker: str | None, key: bytes, header: Header, body: bytes) -> Job:
-        record = pack_record(key, header, body)
-        self.transaction.put(key, record, db=self.databases.jobs)
-        return self._job(worker, key, header, record)
 
     def _job(self, worker: str | None, key: bytes, header: Header, record: bytes) -> Job:
         try:
@@ -315,14 +343,14 @@ class Writer:
             self.new_names[name] = number
         return number
 
-    def _name_of(self, number: int) -> str | None:
+    def _name_of(self, stored: Stored) -> str | None:
         for name, new in self.new_names.items():
-            if new == number:
+            if new == stored.worker:
                 return name
         try:
-            return self._names.name(self.transaction, number)
+            return self._names.name(self.transaction, stored.worker)
         except ValueError as error:
-            raise CorruptStoreError(f"a job is damaged: {error}") from None
+            raise corrupt_record(stored.id, error) from None
 
 
 def _parts(flags: int) -> list[int]:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
+import pickle
 import signal
+import sys
+import traceback
 from collections.abc import Callable
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
@@ -14,6 +18,7 @@ T = TypeVar("T")
 METHODS: Final = ("fork", "spawn", "forkserver")
 
 _PATIENCE: Final = 60.0  # seconds, after which a child is taken for hanging
+_PR_SET_PDEATHSIG: Final = 1  # prctl(2)
 
 
 class ChildDiedError(Exception):
@@ -109,12 +114,23 @@ def in_children(count: int, work: Callable[..., T], *arguments: object, method: 
 
 
 def _run(work: Callable[..., object], pipe: Connection, arguments: tuple[object, ...]) -> None:
+    if sys.platform == "linux":  # no orphans, where a test kills what has children itself
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     try:
         said: object = work(pipe, *arguments)
     except BaseException as error:
-        said = _Raised(error)
+        error.add_note(traceback.format_exc())
+        said = _Raised(_that_can_be_sent(error))
     pipe.send(said)
     pipe.close()
+
+
+def _that_can_be_sent(error: BaseException) -> BaseException:
+    try:
+        pickle.dumps(error)
+    except Exception:  # one of pytest's
+        return AssertionError(traceback.format_exc())
+    return error
 
 
 def _alone(pipe: Connection, work: Callable[..., T], arguments: tuple[object, ...]) -> T:

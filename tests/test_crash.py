@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Iterator
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import pytest
 
@@ -97,23 +97,15 @@ def _told(jobs: list[Job]) -> Message:
     return set(), {job.id: job for job in jobs if job.id}
 
 
-def _follow(child: Child, state: State, messages: int) -> set[int]:
-    """Takes what it tells into `state`, and kills it after so many messages. Returns the
-    ids of the jobs that it may have touched without telling."""
-    may_touch: set[int] = set()
-    try:
-        for count in itertools.count():
-            if count == messages:
-                child.kill()  # what it had told before is received still
-            may_touch, changes = child.receive()
-            for job_id, job in changes.items():
-                if job is None:
-                    del state[job_id]
-                else:
-                    state[job_id] = job
-    except ChildDiedError:
-        pass
-    return may_touch
+def _all_that_is_told(child: Child, messages: int) -> Iterator[Any]:
+    """What it says until its death, which comes when it has said so much."""
+    for count in itertools.count():
+        if count == messages:
+            child.kill()  # what it had told before is received still
+        try:
+            yield child.receive()
+        except ChildDiedError:
+            return
 
 
 def test_every_acknowledged_effect_survives_a_kill_at_a_random_moment(
@@ -122,8 +114,14 @@ def test_every_acknowledged_effect_survives_a_kill_at_a_random_moment(
     rng = random.Random()
     state: State = {}
     for _ in range(400 if long else 12):
+        may_touch: set[int] = set()
         with Child(_work, path, rng.getrandbits(32)) as child:
-            may_touch = _follow(child, state, rng.randrange(120))
+            for may_touch, changes in _all_that_is_told(child, rng.randrange(120)):
+                for job_id, job in changes.items():
+                    if job is None:
+                        del state[job_id]
+                    else:
+                        state[job_id] = job
         with quelmdb.open(path) as store:
             assert store.check() == []
             there = {job.id: job for job in store.all() if job.id}
@@ -152,13 +150,7 @@ def test_a_batch_is_there_whole_or_not_at_all(path: Path, long: bool) -> None:
     acknowledged: set[str] = set()
     for _ in range(200 if long else 8):
         with Child(_insert_in_batches, path, rng.getrandbits(32)) as child:
-            try:
-                for count in itertools.count():
-                    if count == rng.randrange(30):
-                        child.kill()
-                    acknowledged.add(child.receive())
-            except ChildDiedError:
-                pass
+            acknowledged.update(_all_that_is_told(child, rng.randrange(30)))
     with quelmdb.open(path) as store:
         counts = Counter(job.arguments for job in store.all("a"))
         assert counts == dict.fromkeys((job.arguments[0] for job in store.all("b")), 10)
@@ -183,12 +175,7 @@ def test_a_kill_during_creation_leaves_what_can_be_opened(tmp_path: Path, long: 
             with Child(_create, path) as child:
                 child.receive()
                 time.sleep(rng.random() * 0.02)  # nothing tells how far it is: that is the point
-                child.kill()
-                if child.pipe.poll():
-                    try:
-                        acknowledged.append(child.receive())
-                    except ChildDiedError:
-                        pass
+                acknowledged += _all_that_is_told(child, 0)
         with quelmdb.open(path) as store:
             store.insert(Job("b"))
             assert [job for job in acknowledged if store.find(job) != job] == []

@@ -46,13 +46,29 @@ class _Rules:
         )
 
     def problems(self) -> Iterator[Problem]:
-        yield from self._check_names()
-        yield from self._check_records()
-        yield from self._check_index("by_status", self._databases.by_status)
-        yield from self._check_index("by_worker_status", self._databases.by_worker_status)
-        yield from self._check_payloads()
-        yield from self._check_owners()
-        yield from self._check_counters()
+        for name, rule in (
+            ("meta", self._check_meta()),
+            ("worker names", self._check_names()),
+            ("record", self._check_records()),
+            ("by_status", self._check_index("by_status", self._databases.by_status)),
+            (
+                "by_worker_status",
+                self._check_index("by_worker_status", self._databases.by_worker_status),
+            ),
+            ("payloads", self._check_payloads()),
+            ("owners", self._check_owners()),
+            ("counters", self._check_counters()),
+        ):
+            try:
+                yield from rule
+            except ValueError as error:
+                yield Problem(name, f"has a key or a number that is none: {error}")
+
+    def _check_meta(self) -> Iterator[Problem]:
+        """Who the store is. (Its format was looked at when it was opened.)"""
+        size = len(self._transaction.get(layout.UUID_KEY, b"", db=self._databases.meta))
+        if size != layout.UUID_BYTES:
+            yield Problem("meta", f"the uuid of the store has {size} bytes")
 
     def _check_names(self) -> Iterator[Problem]:
         """Names and numbers of workers are each other's inverse."""

@@ -1,0 +1,475 @@
+"""Records, values and indexes that are damaged within sound pages: each is found by `check`,
+and everything else goes on."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+import quelmdb
+from quelmdb import (
+    CorruptRecordError,
+    CorruptStoreError,
+    DecodeError,
+    Job,
+    JobExistsError,
+    Status,
+    layout,
+)
+from quelmdb.layout import pack_number
+from quelmdb.persistence import Problem
+from tests.damage import Raw, raw
+
+_JOBS = 10
+_BIG = b"b" * 6000
+_DAMAGED = 4  # the id of the job that is
+
+
+@pytest.fixture
+def closed(tmp_path: Path) -> Path:
+    """A store with ten queued jobs, closed: odd ones of `a`, even ones of `b`."""
+    path = tmp_path / "jobs.qdb"
+    with quelmdb.open(path) as store:
+        store.insert_many(Job("ba"[n % 2], {"n": n}) for n in range(1, _JOBS + 1))
+    return path
+
+
+def _problems(store: quelmdb.Store, job_id: int | None = _DAMAGED) -> set[str]:
+    """The rules that are broken, which must be for that job alone."""
+    problems = store.check()
+    assert {problem.job_id for problem in problems} <= {job_id}
+    return {problem.rule for problem in problems}
+
+
+# --- Records ------------------------------------------------------------------
+
+
+def _flip_in_record(content: Raw) -> None:
+    record = bytearray(content.record(_DAMAGED))
+    record[20] ^= 1
+    content.put_record(_DAMAGED, bytes(record))
+
+
+def _put_bytes(data: bytes) -> Callable[[Raw], None]:
+    return lambda content: content.put_record(_DAMAGED, data)
+
+
+def _set(**fields: int) -> Callable[[Raw], None]:
+    return lambda content: content.change_header(_DAMAGED, **fields)
+
+
+def _move_from_another(content: Raw) -> None:
+    """A record that is sound, under an id that is not its own."""
+    content.put_record(_DAMAGED, content.record(_DAMAGED + 2))
+
+
+BAD_RECORDS = {
+    "its checksum fails": _flip_in_record,
+    "it is empty": _put_bytes(b""),
+    "it is short": _put_bytes(b"short"),
+    "it is noise": _put_bytes(bytes(range(200))),
+    "it is long noise": _put_bytes(b"\1" * 100_000),
+    "it is another job's": _move_from_another,
+    "it has another version": _set(version=2),
+    "its status is unknown": _set(status=17),
+    "its flags are unknown": _set(flags=64),
+    "its arguments are longer than it": _set(arguments_length=10_000),
+    "its worker has no name": _set(worker=99),
+    "its arguments are outside, and are not": _set(flags=layout.ARGUMENTS_OUTSIDE),
+    "its result is outside, and is not": _set(flags=layout.RESULT_OUTSIDE),
+}
+
+
+@pytest.fixture(params=BAD_RECORDS)
+def with_a_bad_record(request: pytest.FixtureRequest, closed: Path) -> Iterator[quelmdb.Store]:
+    with raw(closed) as content:
+        BAD_RECORDS[request.param](content)
+    with quelmdb.open(closed) as store:
+        yield store
+
+
+def test_a_bad_record_raises_where_it_is_asked_for(with_a_bad_record: quelmdb.Store) -> None:
+    store = with_a_bad_record
+    with store.snapshot() as snapshot:
+        for find in (store.find, snapshot.find):
+            with pytest.raises(CorruptRecordError, match="quelmdb check") as caught:
+                find(_DAMAGED)
+            assert caught.value.job_id == _DAMAGED
+
+
+def test_a_bad_record_is_replaced_whole_or_not_at_all(with_a_bad_record: quelmdb.Store) -> None:
+    """Where its head is sound, its place in the indexes is known."""
+    store = with_a_bad_record
+    new = Job("a", "new", id=_DAMAGED)
+    for write in (
+        lambda: store.insert(new),
+        lambda: store.update(new),
+        lambda: store.restore([new], on_conflict="replace"),
+        lambda: store.destroy(_DAMAGED),
+    ):
+        try:
+            write()
+        except (CorruptRecordError, JobExistsError) as error:
+            assert error.job_id == _DAMAGED
+            assert "record" in _problems(store)
+        else:
+            assert "record" not in _problems(store)
+    assert len(list(store.all())) == _JOBS - 1
+
+
+def test_listings_log_a_bad_record_once_and_go_on(
+    with_a_bad_record: quelmdb.Store, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = with_a_bad_record
+    others = [n for n in range(1, _JOBS + 1) if n != _DAMAGED]
+    for _ in range(3):
+        assert [job.id for job in store.all()] == others
+        assert [job.id for job in store.jobs("queued", reverse=True)] == others[::-1]
+        assert [job.id for job in store.incomplete("b")] == [2, 6, 8, 10]
+        assert [job.id for job in store.all(after=2, limit=2)] in ([3, 5], [3])
+        with store.snapshot() as snapshot:
+            assert [job.id for job in snapshot.all("b")] == [2, 6, 8, 10]
+    assert list(store.all().ids()) == list(range(1, _JOBS + 1))
+    warnings = [record for record in caplog.records if record.levelno == logging.WARNING]
+    assert [f"job {_DAMAGED} is corrupt" in warning.message for warning in warnings]
+    assert 1 <= len(warnings) <= 4  # once for the store, once for each snapshot
+
+
+def test_claim_logs_a_bad_record_once_and_goes_on(
+    with_a_bad_record: quelmdb.Store, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = with_a_bad_record
+    claimed = store.claim(limit=5)
+    assert [job.id for job in claimed] == [1, 2, 3, 5, 6]
+    claimed += store.claim(limit=100)
+    assert len(claimed) == _JOBS - 1
+    assert store.claim() == []
+    assert len([record for record in caplog.records if str(_DAMAGED) in record.message]) == 1
+    store.complete_many(claimed)
+
+
+def test_check_reports_a_bad_record(with_a_bad_record: quelmdb.Store) -> None:
+    assert "record" in _problems(with_a_bad_record)
+
+
+def test_rescue_goes_past_a_bad_record(closed: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with quelmdb.open(closed) as store:
+        store.claim(limit=6)
+    with raw(closed) as content:
+        _flip_in_record(content)
+    with quelmdb.open(closed) as store:
+        assert [job.id for job in store.rescue()] == [1, 2, 3, 5, 6]
+        assert store.rescue() == []
+        assert len(caplog.records) == 1
+        assert _problems(store) == {"record"}
+
+
+# --- Values -------------------------------------------------------------------
+
+HOSTILE = {
+    "no CBOR": b"\xff\xff\xff",
+    "the end in the middle": b"\x62a",
+    "two values": b"\x01\x01",
+    "an array that is huge": b"\x9b\x7f\xff\xff\xff\xff\xff\xff\xff",
+    "a text that is huge": b"\x7b\x00\x00\x00\xff\xff\xff\xff\xff",
+    "nesting without end": b"\x81" * 900,
+    "an array without a length": b"\x9f\x01\xff",
+    "a key twice": b"\xa2\x61a\x01\x61a\x02",
+    "a map for a key": b"\xa1\xa0\x01",
+    "shared references": b"\xd8\x1c\x82\x01\xd8\x1d\x00",
+    "a reference to nothing": b"\xd8\x1d\x05",
+    "a regular expression": b"\xd8\x23\x66(a+)+$",
+    "a MIME message": b"\xd8\x24\x61a",
+    "a fraction": b"\xd8\x1e\x82\x01\x02",
+    "a set": b"\xd9\x01\x02\x81\x01",
+    "an address": b"\xd9\x01\x04\x44\x7f\x00\x00\x01",
+    "a decimal of a billion digits": b"\xc4\x82\x1a\x3b\x9a\xca\x00\x01",
+    "a bigfloat": b"\xc5\x82\x1a\x3b\x9a\xca\x00\x01",
+    "an unknown tag": b"\xd9\x12\x34\x01",
+    "text that is no UTF-8": b"\x62\xff\xff",
+    "a time that is none": b"\xc0\x63now",
+    "undefined": b"\xf7",
+    "a simple value": b"\xf8\xff",
+    "a break": b"\xff",
+    "nothing": b"",
+}
+
+
+@pytest.fixture(params=HOSTILE)
+def with_a_hostile_value(request: pytest.FixtureRequest, closed: Path) -> Iterator[quelmdb.Store]:
+    with raw(closed) as content:
+        content.change_arguments(_DAMAGED, HOSTILE[request.param])
+    with quelmdb.open(closed) as store:
+        yield store
+
+
+@pytest.mark.timeout(10)
+def test_a_hostile_value_raises_where_it_is_looked_at(with_a_hostile_value: quelmdb.Store) -> None:
+    job = with_a_hostile_value.find(_DAMAGED)
+    assert job is not None
+    assert (job.id, job.worker, job.status) == (_DAMAGED, "b", "queued")
+    for _ in range(2):
+        with pytest.raises(DecodeError):
+            _ = job.arguments
+        with pytest.raises(DecodeError):
+            job.as_dict()
+    assert f"id={_DAMAGED}" in repr(job)
+
+
+def test_everything_else_goes_on_beside_a_hostile_value(
+    with_a_hostile_value: quelmdb.Store,
+) -> None:
+    store = with_a_hostile_value
+    assert len(list(store.all())) == _JOBS
+    claimed = store.claim(limit=_JOBS)
+    assert len(claimed) == _JOBS
+    store.release(claimed.pop(_DAMAGED - 1))
+    store.complete_many(claimed)
+    (job,) = store.claim()
+    store.fail(job, "its arguments cannot be decoded")
+    assert [job.id for job in store.failed()] == [_DAMAGED]
+    assert _problems(store) == {"record"}
+    store.update(Job("b", {"n": 4}, id=_DAMAGED))
+    assert store.check() == []
+
+
+def test_hostile_results_and_errors_raise_where_they_are_looked_at(closed: Path) -> None:
+    number = b"\x05"
+    for extras in (
+        *HOSTILE.values(),
+        b"\xa1\x61r\x42\xff\xff",  # a result that is no value
+        b"\xa1\x61e\x41" + number,  # an error that is no text
+        b"\xa1\x61r" + number,
+        b"\x81" + number,
+    ):
+        if extras:
+            with raw(closed) as content:
+                content.change_arguments(_DAMAGED, number, extras)
+            with quelmdb.open(closed) as store:
+                job = store.find(_DAMAGED)
+                assert job is not None
+                with pytest.raises(DecodeError):
+                    _ = job.error
+                assert _problems(store) == {"record"}
+                assert [job.id for job in store.claim(limit=_JOBS)][_DAMAGED - 1] == _DAMAGED
+
+
+@pytest.mark.parametrize("micros", [2**63 - 1, -(2**63)])
+def test_a_time_that_is_none_raises_where_it_is_looked_at(micros: int, closed: Path) -> None:
+    with raw(closed) as content:
+        content.change_header(_DAMAGED, created_at=micros, updated_at=micros)
+    with quelmdb.open(closed) as store:
+        job = list(store.all())[_DAMAGED - 1]
+        with pytest.raises(DecodeError):
+            _ = job.created_at
+        assert f"id={_DAMAGED}" in repr(job)
+        assert _problems(store) == {"record"}
+        assert len(store.claim(limit=_JOBS)) == _JOBS
+
+
+# --- Payloads -----------------------------------------------------------------
+
+
+def _delete_chunk(content: Raw, chunk: int) -> None:
+    key = layout.payload_key(_DAMAGED, layout.ARGUMENTS, chunk)
+    assert content.transaction.delete(key, db=content.databases.payloads)
+
+
+def _change_chunk(content: Raw, chunk: int) -> None:
+    key = layout.payload_key(_DAMAGED, layout.ARGUMENTS, chunk)
+    content.transaction.put(key, b"c" * 2000, db=content.databases.payloads)
+
+
+@pytest.mark.parametrize("damage", [_delete_chunk, _change_chunk])
+@pytest.mark.parametrize("chunk", [0, 1, 2, 3])
+def test_damaged_or_missing_chunks_are_a_bad_record(
+    damage: Callable[[Raw, int], None], chunk: int, closed: Path
+) -> None:
+    with quelmdb.open(closed) as store:
+        store.update(Job("b", _BIG, id=_DAMAGED))
+    with raw(closed) as content:
+        damage(content, chunk)
+    with quelmdb.open(closed) as store:
+        with pytest.raises(CorruptRecordError, match="arguments"):
+            store.find(_DAMAGED)
+        assert len(list(store.all())) == _JOBS - 1
+        assert len(store.claim(limit=_JOBS)) == _JOBS - 1
+        assert "record" in _problems(store)
+        store.destroy(_DAMAGED)
+        assert store.check() == []
+
+
+def test_orphan_payloads_are_found(closed: Path) -> None:
+    with raw(closed) as content:
+        for job_id, part in ((3, layout.RESULT), (99, layout.ARGUMENTS)):
+            key = layout.payload_key(job_id, part)
+            content.transaction.put(key, b"orphan", db=content.databases.payloads)
+    with quelmdb.open(closed) as store:
+        assert {(problem.rule, problem.job_id) for problem in store.check()} == {
+            ("payloads", 3),
+            ("payloads", 99),
+        }
+        assert len(list(store.all())) == _JOBS
+
+
+@pytest.mark.parametrize("key", [b"k", b"k" * 13, b"k" * 14])
+def test_keys_of_payloads_that_are_none_are_found(key: bytes, closed: Path) -> None:
+    with raw(closed) as content:
+        content.transaction.put(key, b"orphan", db=content.databases.payloads)
+    with quelmdb.open(closed) as store:
+        assert {problem.rule for problem in store.check()} == {"payloads"}
+
+
+# --- Indexes, names, counters, owners -----------------------------------------
+
+Entry = tuple[bytes, bytes]
+
+_QUEUED = layout.STATUS_KEYS[layout.STATUS_CODES[Status.QUEUED]]
+_FAILED = layout.STATUS_KEYS[layout.STATUS_CODES[Status.FAILED]]
+_B_QUEUED = layout.worker_status_key(2, layout.STATUS_CODES[Status.QUEUED])
+_B_FAILED = layout.worker_status_key(2, layout.STATUS_CODES[Status.FAILED])
+
+
+def _after(closed: Path, damage: Callable[[Raw], object]) -> tuple[quelmdb.Store, list[Problem]]:
+    with raw(closed) as content:
+        damage(content)
+    store = quelmdb.open(closed)
+    return store, store.check()
+
+
+@pytest.mark.parametrize(
+    ("index", "key"), [("by_status", _QUEUED), ("by_worker_status", _B_QUEUED)]
+)
+def test_missing_index_entries_are_found(index: str, key: bytes, closed: Path) -> None:
+    def damage(content: Raw) -> None:
+        database = getattr(content.databases, index)
+        assert content.transaction.delete(key, pack_number(_DAMAGED), db=database)
+
+    store, problems = _after(closed, damage)
+    with store:
+        assert {(problem.rule, problem.job_id) for problem in problems} == {(index, _DAMAGED)}
+        assert store.find(_DAMAGED) is not None
+        assert len(store.claim(limit=_JOBS)) >= _JOBS - 1
+
+
+@pytest.mark.parametrize("job_id", [_DAMAGED, 99])
+@pytest.mark.parametrize(
+    ("index", "key"), [("by_status", _FAILED), ("by_worker_status", _B_FAILED)]
+)
+def test_surplus_index_entries_are_found(index: str, key: bytes, job_id: int, closed: Path) -> None:
+    def damage(content: Raw) -> None:
+        database = getattr(content.databases, index)
+        content.transaction.put(key, pack_number(job_id), db=database)
+
+    store, problems = _after(closed, damage)
+    with store:
+        assert {(problem.rule, problem.job_id) for problem in problems} == {(index, job_id)}
+        assert len(store.claim(limit=_JOBS)) == _JOBS
+
+
+def test_an_entry_among_the_queued_that_is_not_queued_is_not_claimed(closed: Path) -> None:
+    with quelmdb.open(closed) as store:
+        store.complete_many(store.claim(limit=_DAMAGED))
+
+    def damage(content: Raw) -> None:
+        for index, key in (("by_status", _QUEUED), ("by_worker_status", _B_QUEUED)):
+            for job_id in (_DAMAGED, 99):
+                database = getattr(content.databases, index)
+                content.transaction.put(key, pack_number(job_id), db=database)
+
+    store, problems = _after(closed, damage)
+    with store:
+        assert {problem.job_id for problem in problems} == {_DAMAGED, 99}
+        assert [job.id for job in store.claim(limit=_JOBS)] == list(range(5, _JOBS + 1))
+        assert len(store.completed()) == _DAMAGED
+
+
+@pytest.mark.parametrize(
+    "counter", [layout.NEXT_ID, layout.NEXT_CLAIM, layout.NEXT_OWNER, layout.NEXT_WORKER]
+)
+@pytest.mark.parametrize("value", [0, 1])
+def test_counters_that_are_too_low_are_found_and_overwrite_no_job(
+    counter: bytes, value: int, closed: Path
+) -> None:
+    with quelmdb.open(closed) as store:
+        store.claim()
+        before = {job.id: job for job in store.all()}
+
+    def damage(content: Raw) -> None:
+        content.transaction.put(counter, pack_number(value), db=content.databases.meta)
+
+    store, problems = _after(closed, damage)
+    with store:
+        assert {problem.rule for problem in problems} == {"counters"}
+        if counter == layout.NEXT_ID:
+            for insert in (
+                lambda: store.insert(Job("a")),
+                lambda: store.update(Job("a")),
+                lambda: store.insert_many([Job("a"), Job("a", id=50)]),
+            ):
+                with pytest.raises(CorruptStoreError):
+                    insert()
+            assert {job.id: job for job in store.all()} == before
+
+
+def test_counters_that_are_missing_are_found(closed: Path) -> None:
+    def damage(content: Raw) -> None:
+        content.transaction.delete(layout.NEXT_ID, db=content.databases.meta)
+
+    store, problems = _after(closed, damage)
+    with store:
+        assert [problem.rule for problem in problems] == ["counters"]
+        with pytest.raises(CorruptStoreError, match="next_id"):
+            store.insert(Job("a"))
+        assert len(store.claim(limit=_JOBS)) == _JOBS
+
+
+@pytest.mark.parametrize("value", [b"", b"short", b"x" * 15])
+def test_owners_that_are_none_are_found(value: bytes, closed: Path) -> None:
+    def damage(content: Raw) -> None:
+        content.transaction.put(pack_number(1), value, db=content.databases.owners)
+
+    with quelmdb.open(closed) as store:
+        store.claim()
+    store, problems = _after(closed, damage)
+    with store:
+        assert "owners" in {problem.rule for problem in problems}
+        assert len(store.claim(limit=_JOBS)) == _JOBS  # whose owner is dead, whoever it was
+
+
+@pytest.mark.parametrize("database", ["workers", "worker_names"])
+def test_a_damaged_name_never_becomes_another_workers(database: str, closed: Path) -> None:
+    """Names have no checksum, but stand twice."""
+
+    def damage(content: Raw) -> None:
+        key, value = (b"a", pack_number(2)) if database == "workers" else (pack_number(1), b"c")
+        content.transaction.put(key, value, db=getattr(content.databases, database))
+
+    store, problems = _after(closed, damage)
+    with store:
+        assert "worker names" in {problem.rule for problem in problems}
+        assert [job.worker for job in store.all()] == ["b"] * 5
+        assert len(list(store.all("b"))) == 5
+        for use in (
+            lambda: store.find(1),
+            lambda: store.counts("a"),
+            lambda: list(store.all("a")),
+            lambda: store.insert(Job("a")),
+            lambda: store.workers(),
+        ):
+            with pytest.raises((CorruptRecordError, CorruptStoreError)):
+                use()
+        assert [job.worker for job in store.claim(limit=_JOBS)] == ["b"] * 5
+
+
+def test_a_name_that_is_no_text_is_found(closed: Path) -> None:
+    def damage(content: Raw) -> None:
+        content.transaction.put(pack_number(1), b"\xff", db=content.databases.worker_names)
+
+    store, problems = _after(closed, damage)
+    with store:
+        assert "worker names" in {problem.rule for problem in problems}
+        assert len(list(store.all())) == 5
