@@ -1,13 +1,13 @@
 """One open LMDB environment: transactions, databases, room, errors.
 
-The only module that knows lmdb. Transactions are given out to functions, never
-to be kept: `read` and `write` begin one, run the function and end it, in the
-same thread. Only a snapshot's read transaction lives longer.
+The only module that knows lmdb (but for its exceptions, which `engine_errors` maps).
+Transactions are given out to functions, never to be kept: `read` and `write` begin
+one, run the function and end it, in the same thread. Only a snapshot's read
+transaction lives longer.
 """
 
 from __future__ import annotations
 
-import errno
 import os
 import re
 import threading
@@ -15,32 +15,26 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Final, NamedTuple, NoReturn, TypeAlias, TypeGuard, TypeVar
+from typing import Final, NamedTuple, NoReturn, TypeAlias, TypeVar
 
 import lmdb
 import lmdb.verify as lmdb_verify
 
 from quelmdb import layout
+from quelmdb.engine_errors import MAX_READERS, is_foreign, mapped_error
 from quelmdb.errors import (
     CorruptStoreError,
-    DiskError,
-    QuelmdbError,
     ReadOnlyStoreError,
-    StoreBusyError,
     StoreError,
     StoreFullError,
-    StorePermissionError,
-    TooManyReadersError,
-    UnsupportedFormatError,
 )
-from quelmdb.filesystem import Room, fill_holes, is_full
+from quelmdb.filesystem import Room, fill_holes
 
 T = TypeVar("T")
 Transaction: TypeAlias = "lmdb.Transaction[bytes]"
 Cursor: TypeAlias = "lmdb.Cursor[bytes]"
 Database = lmdb._Database
 
-MAX_READERS: Final = 1024  # set by the first opener; each transaction takes a slot
 _LOCK_BYTES: Final = 128 + 64 * MAX_READERS  # of the lock file: a head and the slots (mdb.c)
 _READER_CHECK_SECONDS: Final = 30.0
 
@@ -106,7 +100,7 @@ class Environment:
                 self._room = Room(self._data)
         except BaseException as error:
             self._lmdb.close()
-            if _is_foreign(error):
+            if is_foreign(error):
                 raise mapped_error(error, self._data) from error
             raise
 
@@ -142,7 +136,7 @@ class Environment:
             finally:
                 transaction.abort()
         except Exception as error:
-            if _is_foreign(error):
+            if is_foreign(error):
                 raise self._error(error) from error
             raise
         finally:
@@ -158,7 +152,7 @@ class Environment:
                 transaction.commit()
             except BaseException as error:
                 _abort(transaction)
-                if _is_foreign(error):
+                if is_foreign(error):
                     raise self._error(error) from error
                 raise
         return result
@@ -192,7 +186,7 @@ class Environment:
             self.raise_if_gone()
             return work(transaction)
         except Exception as error:
-            if _is_foreign(error):
+            if is_foreign(error):
                 raise self._error(error) from error
             raise
         finally:
@@ -405,114 +399,3 @@ def _open_databases(
 def _abort(transaction: Transaction) -> None:
     with suppress(lmdb.Error):  # LMDB may have aborted it by itself
         transaction.abort()
-
-
-_Make = Callable[[str, str], StoreError]
-
-
-def _as(kind: type[StoreError], advice: str) -> _Make:
-    def make(reason: str, path: str) -> StoreError:
-        return kind(f"{path}: {advice} ({reason})", path=path)
-
-    return make
-
-
-_DAMAGED: Final = _as(
-    CorruptStoreError, "the data file is damaged; run `quelmdb check`, or restore a backup"
-)
-_FULL: Final = _as(StoreFullError, "no space left; nothing was changed; free some space")
-_MISUSED: Final = _as(StoreError, "the engine refused the operation; nothing was changed")
-_UNUSABLE: Final = _as(
-    DiskError, "the engine met an error that it cannot go on from; open the store again"
-)
-
-# Every exception that lmdb has; a test holds the table complete.
-_ERRORS: Final[dict[type[Exception], _Make]] = {
-    lmdb.BadChecksumError: _DAMAGED,
-    lmdb.BadDbiError: _MISUSED,
-    lmdb.BadRslotError: _MISUSED,
-    lmdb.BadTxnError: _MISUSED,
-    lmdb.BadValsizeError: _MISUSED,
-    lmdb.CorruptedError: _DAMAGED,
-    lmdb.CryptoFailError: _MISUSED,
-    lmdb.CursorFullError: _DAMAGED,
-    lmdb.DbsFullError: _MISUSED,
-    lmdb.DiskError: _FULL,
-    lmdb.EnvEncryptionError: _MISUSED,
-    lmdb.IncompatibleError: _DAMAGED,
-    lmdb.InvalidError: _DAMAGED,
-    lmdb.InvalidParameterError: _MISUSED,
-    lmdb.KeyExistsError: _DAMAGED,
-    lmdb.LockError: _as(
-        StoreBusyError,
-        "its lock file is held in a way that cannot be shared; containers that share a store "
-        "must share the PID namespace",
-    ),
-    lmdb.MapFullError: _as(
-        StoreFullError,
-        "the map of this process is full; raise its limit of address space (ulimit -v)",
-    ),
-    lmdb.MapResizedError: _as(
-        StoreFullError,
-        "the file outgrew the address space of this process; raise its limit (ulimit -v)",
-    ),
-    lmdb.MemoryError: _as(DiskError, "not enough memory; nothing was changed"),
-    lmdb.NotFoundError: _DAMAGED,
-    lmdb.PageFullError: _DAMAGED,
-    lmdb.PageNotFoundError: _DAMAGED,
-    lmdb.PanicError: _UNUSABLE,
-    lmdb.ProblemError: _UNUSABLE,
-    lmdb.ReadersFullError: _as(
-        TooManyReadersError,
-        f"all {MAX_READERS} reader slots are taken; end snapshots, or use fewer threads at once",
-    ),
-    lmdb.ReadonlyError: _as(
-        StorePermissionError, "the files of the store may not be opened so by this user"
-    ),
-    lmdb.TlsFullError: _MISUSED,
-    lmdb.TxnFullError: _as(StoreFullError, "one transaction changes too much; use smaller batches"),
-    lmdb.VersionMismatchError: _as(
-        UnsupportedFormatError, "the data file has another version of LMDB's format"
-    ),
-}
-
-# What has no type of its own, by its code; 0 is a refusal of py-lmdb's.
-_CODES: Final[dict[int | None, _Make]] = {
-    0: _as(
-        StoreBusyError,
-        "this process has it open already, from before a fork or by other means than quelmdb",
-    ),
-    errno.ENOSPC: _FULL,
-    errno.EDQUOT: _FULL,
-    errno.EFBIG: _FULL,
-    errno.EBUSY: _as(
-        StoreBusyError,
-        "this thread is in the middle of another write; a signal handler must not write",
-    ),
-    errno.EROFS: _as(ReadOnlyStoreError, "the file system is read-only"),
-    errno.EPERM: _as(StorePermissionError, "the operation is not permitted"),
-    errno.EMFILE: _as(DiskError, "this process has too many open files"),
-    errno.ENFILE: _as(DiskError, "this machine has too many open files"),
-}
-
-
-def _is_foreign(error: BaseException) -> TypeGuard[Exception]:
-    """Whether it is to be mapped. A ValueError tells of stored bytes that are not what
-    they should be (see `layout`)."""
-    return isinstance(error, lmdb.Error | OSError | ValueError) and not isinstance(
-        error, QuelmdbError
-    )
-
-
-def mapped_error(error: Exception, path: Path) -> StoreError:
-    """The library's error for one of LMDB's, of the system's, or for damaged bytes."""
-    make = _ERRORS.get(type(error))
-    if make is None and isinstance(error, ValueError):
-        make = _DAMAGED
-    if make is None:
-        code = getattr(error, "code", getattr(error, "errno", None))
-        if code == errno.EIO and is_full(path.parent):
-            make = _FULL  # LMDB reports a short write as an I/O error
-        else:
-            make = _CODES.get(code, _as(DiskError, "reading or writing it failed"))
-    return make(str(error), str(path))

@@ -7,6 +7,7 @@ import os
 import stat
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -201,13 +202,11 @@ def test_damaged_meta_raises_no_error_but_ours_and_is_found(
     try:
         with quelmdb.open(closed) as store:
             for use in (*STORE_READS.values(), *WRITES.values()):
-                try:
+                with suppress(QuelmdbError):
                     use(store)
-                except QuelmdbError:
-                    pass
             assert store.check() != []
-    except StoreError as error:
-        assert str(closed) in (error.path or "")
+    except (CorruptStoreError, UnsupportedFormatError):
+        pass
 
 
 # --- Rights -------------------------------------------------------------------

@@ -116,7 +116,8 @@ def test_every_acknowledged_effect_survives_a_kill_at_a_random_moment(
     for _ in range(400 if long else 12):
         may_touch: set[int] = set()
         with Child(_work, path, rng.getrandbits(32)) as child:
-            for may_touch, changes in _all_that_is_told(child, rng.randrange(120)):
+            for touched, changes in _all_that_is_told(child, rng.randrange(120)):
+                may_touch = touched
                 for job_id, job in changes.items():
                     if job is None:
                         del state[job_id]

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import islice
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -25,10 +26,10 @@ pytest_plugins = ["tests.fixtures"]
 _JOBS = 300
 
 
-def _refusal(use: Callable[[], object]) -> str:
+def _refusal(use: Callable[..., object], *arguments: object) -> str:
     """The text of the `ForkedStoreError` that it raises, or what it did instead."""
     try:
-        return f"no error, but {use()!r}"
+        return f"no error, but {use(*arguments)!r}"
     except ForkedStoreError as error:
         return str(error)
     except BaseException as error:
@@ -49,9 +50,7 @@ def jobs(store: quelmdb.Store) -> list[Job]:
 @pytest.mark.usefixtures("jobs")
 def test_the_child_is_refused_every_kind_of_use(store: quelmdb.Store) -> None:
     uses: dict[str, Any] = {**STORE_READS, **WRITES}
-    _assert_refused(
-        in_child(lambda: {name: _refusal(lambda: use(store)) for name, use in uses.items()})
-    )
+    _assert_refused(in_child(lambda: {name: _refusal(use, store) for name, use in uses.items()}))
     assert len(store.all()) == _JOBS
 
 
@@ -59,9 +58,7 @@ def test_the_child_is_refused_every_kind_of_use(store: quelmdb.Store) -> None:
 def test_the_child_is_refused_snapshots_that_were_taken_before(store: quelmdb.Store) -> None:
     with store.snapshot() as snapshot:
         _assert_refused(
-            in_child(
-                lambda: {name: _refusal(lambda: use(snapshot)) for name, use in READS.items()}
-            )
+            in_child(lambda: {name: _refusal(use, snapshot) for name, use in READS.items()})
         )
         assert len(snapshot.all()) == _JOBS
 
@@ -78,9 +75,7 @@ def test_the_child_is_refused_views_that_are_half_iterated(store: quelmdb.Store)
         for view in half.values():
             next(view)
         _assert_refused(
-            in_child(
-                lambda: {name: _refusal(lambda: list(view)) for name, view in half.items()}
-            )
+            in_child(lambda: {name: _refusal(list, view) for name, view in half.items()})
         )
         assert [len(list(view)) for view in half.values()] == [_JOBS - 1] * 3
 
@@ -89,7 +84,7 @@ def test_the_child_is_refused_views_that_are_half_iterated(store: quelmdb.Store)
 def test_the_child_is_refused_a_batch_that_the_parent_began(store: quelmdb.Store) -> None:
     with store.batch() as batch:
         batch.insert(Job("b"))
-        _assert_refused(in_child(lambda: {"batch": _refusal(lambda: batch.__exit__(*_NO_ERROR))}))
+        _assert_refused(in_child(lambda: {"batch": _refusal(batch.__exit__, *_NO_ERROR)}))
     assert len(store.all("b")) == 1
 
 
@@ -98,7 +93,7 @@ _NO_ERROR = (None, None, None)
 
 def _do_all_that_could_harm(store: quelmdb.Store, snapshot: Snapshot, view: Iterator[Job]) -> None:
     for use in (*STORE_READS.values(), *WRITES.values()):
-        _refusal(lambda use=use: use(store))  # type: ignore[misc]
+        _refusal(use, store)
     snapshot.close()
     store.close()
     del view
@@ -125,9 +120,7 @@ def _rewrite_everything_else(path: Path) -> list[Job]:
     """Takes every page that the reader table lets it; returns what it could rescue."""
     with quelmdb.open(path) as store:
         for _ in range(4):
-            store.update_many(
-                job.replace(arguments="new") for job in store.all() if not job.owner
-            )
+            store.update_many(job.replace(arguments="new") for job in store.all() if not job.owner)
         return store.rescue()
 
 
@@ -194,7 +187,7 @@ def test_where_something_holds_the_old_store_the_error_names_spawn_and_forkserve
     store.insert(Job("a"))
     with store.snapshot() as snapshot:
         for readonly in (False, True):
-            told = in_child(lambda: _refusal(lambda: quelmdb.open(path, readonly=readonly)))
+            told = in_child(_refusal, partial(quelmdb.open, path, readonly=readonly))
             assert "snapshot" in told
             assert "spawn or forkserver" in told
         assert len(snapshot.all()) == 1
@@ -230,8 +223,8 @@ def test_a_fork_while_threads_write_never_hangs_and_loses_nothing(store: quelmdb
 
 def _use_after_fork(inherited: quelmdb.Store, path: Path) -> int | str:
     """The id of a job that the child inserted, or why it could not open the store."""
-    assert "opened before a fork" in _refusal(lambda: inherited.insert(Job("b")))
-    assert "opened before a fork" in _refusal(lambda: inherited.counts())
+    assert "opened before a fork" in _refusal(inherited.insert, Job("b"))
+    assert "opened before a fork" in _refusal(inherited.counts)
     try:
         own = quelmdb.open(path)
     except ForkedStoreError as error:

@@ -7,6 +7,7 @@ import inspect
 import os
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from quelmdb import (
     TooManyReadersError,
     WrongThreadError,
 )
-from quelmdb.environment import MAX_READERS
+from quelmdb.engine_errors import MAX_READERS, Transaction
 from quelmdb.reading import StoreSnapshot
 from tests.children import Child, in_child
 from tests.uses import HARMLESS, READS, STORE_READS, WRITES
@@ -103,6 +104,39 @@ def test_a_snapshot_in_another_thread_refuses_every_use(use: str, store: quelmdb
         thread.join()
         assert len(raised) == 1
         assert list(snapshot.all()) == jobs
+
+
+@pytest.mark.parametrize("use", ["read", "write", "within"])
+def test_closing_waits_for_what_is_under_way(use: str, path: Path) -> None:
+    """Else LMDB would take the map from under it."""
+    store = quelmdb.open(path)
+    job = store.insert(Job("a"))
+    environment = store._environment
+    within, go_on = threading.Event(), threading.Event()
+
+    def count(transaction: Transaction) -> int:
+        within.set()
+        go_on.wait()
+        return transaction.stat(environment.databases.jobs)["entries"]
+
+    def run() -> int:
+        if use == "within":
+            snapshot = environment.begin_read()
+            return environment.within(snapshot, count)
+        return environment.read(count) if use == "read" else environment.write(count)
+
+    with ThreadPoolExecutor(2) as pool:
+        counting = pool.submit(run)
+        within.wait()
+        closing = pool.submit(store.close)
+        while not environment.is_gone:
+            pass
+        with pytest.raises(StoreClosedError):
+            store.find(job)
+        assert not closing.done()
+        go_on.set()
+        assert counting.result() == 1
+        closing.result()
 
 
 @pytest.mark.parametrize("snapshots", [False, True])
@@ -282,9 +316,10 @@ def test_what_is_no_id_is_refused_at_every_verb(value: Any, store: quelmdb.Store
 
 @pytest.mark.parametrize("value", [-1, True, 1.0, "1", 2**200 * -1], ids=repr)
 def test_what_is_no_limit_is_refused(value: Any, store: quelmdb.Store) -> None:
-    for use in (lambda: list(store.all(limit=value)), lambda: store.claim(limit=value)):
-        with pytest.raises(InvalidJobError):
-            use()
+    with pytest.raises(InvalidJobError):
+        list(store.all(limit=value))
+    with pytest.raises(InvalidJobError):
+        store.claim(limit=value)
 
 
 def test_the_limit_of_arguments_binds_writes_and_not_what_is_stored(path: Path) -> None:

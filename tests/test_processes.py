@@ -56,9 +56,7 @@ def _claim_until_none_is_left(number: int, path: Path) -> list[Job]:
 @pytest.mark.parametrize("method", METHODS)
 def test_each_job_is_claimed_once_by_many_processes(method: str, store: quelmdb.Store) -> None:
     jobs = store.insert_many(Job("abc"[n % 3]) for n in range(300))
-    by_process = in_children(
-        _PROCESSES, _claim_until_none_is_left, Path(store.path), method=method
-    )
+    by_process = in_children(_PROCESSES, _claim_until_none_is_left, Path(store.path), method=method)
     claimed = list(chain.from_iterable(by_process))
     assert sorted(job.id or 0 for job in claimed) == [job.id for job in jobs if job.worker != "c"]
     assert len({job.claim for job in claimed}) == len(claimed)
