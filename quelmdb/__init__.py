@@ -2,6 +2,7 @@
 threads of one host insert, claim, finish, list and count jobs, with no server."""
 
 from quelmdb.errors import (
+    BatchError,
     CodecError,
     CorruptRecordError,
     CorruptStoreError,
@@ -41,6 +42,7 @@ from quelmdb.store import Store, open
 __all__ = [
     "ANY",
     "Batch",
+    "BatchError",
     "CodecError",
     "CorruptRecordError",
     "CorruptStoreError",

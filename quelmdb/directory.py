@@ -72,6 +72,9 @@ class Opened:
             self.owners.close()
             raise
         self.names = Names(self.environment.databases)
+        if not readonly:  # whoever made the store may have died before its name was durable
+            sync_directory(path)
+            sync_directory(path.parent)
 
     def _create(self, generation: Path) -> None:
         self.owners.lock_maintenance()  # waits for another creator
@@ -83,8 +86,6 @@ class Opened:
                 Environment.create(begun, _new_meta())
                 sync_directory(begun)
                 begun.rename(generation)
-                sync_directory(self.path)
-                sync_directory(self.path.parent)
         finally:
             self.owners.unlock_maintenance()
 

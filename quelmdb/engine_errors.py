@@ -25,6 +25,7 @@ from quelmdb.errors import (
     UnsupportedFormatError,
 )
 from quelmdb.filesystem import is_full
+from quelmdb.layout import Damaged
 
 MAX_READERS: Final = 1024  # of a store, set by its first opener; each transaction takes a slot
 
@@ -118,17 +119,15 @@ _CODES: Final[dict[int | None, _Make]] = {
 
 
 def is_foreign(error: BaseException) -> TypeGuard[Exception]:
-    """Whether it is to be mapped. A ValueError tells of stored bytes that are not what
-    they should be (see `layout`)."""
-    return isinstance(error, lmdb.Error | OSError | ValueError) and not isinstance(
-        error, QuelmdbError
-    )
+    """Whether it is to be mapped. `layout.Damaged` tells of stored bytes that are
+    not what they should be."""
+    return isinstance(error, lmdb.Error | OSError | Damaged) and not isinstance(error, QuelmdbError)
 
 
 def mapped_error(error: Exception, path: Path) -> StoreError:
     """The library's error for one of LMDB's, of the system's, or for damaged bytes."""
     make = ERRORS.get(type(error))
-    if make is None and isinstance(error, ValueError):
+    if make is None and isinstance(error, Damaged):
         make = _DAMAGED
     if make is None:
         code = getattr(error, "code", getattr(error, "errno", None))

@@ -128,8 +128,9 @@ class Environment:
 
     def read(self, work: Callable[[Transaction], T]) -> T:
         """Runs `work` in a read transaction of its own: one point in time."""
-        use = self._begin_use()
+        use = object()
         try:
+            self._begin_use(use)
             transaction = self.begin_read()
             try:
                 return work(transaction)
@@ -142,16 +143,25 @@ class Environment:
         finally:
             self._end_use(use)
 
-    def write(self, work: Callable[[Transaction], T]) -> T:
+    def write(self, work: Callable[[Transaction], T], failed: Callable[[bool], None]) -> T:
         """Runs `work` in a write transaction: all of it is durable on return, or
-        nothing has changed."""
+        nothing has changed.
+
+        Where anything is raised, `failed` is told first, before other threads write,
+        whether all was committed nevertheless: an interrupt came behind the commit.
+        """
         with self._writing:  # threads queue here, where a signal reaches them
-            transaction = self._begin_write()
+            transaction = None
             try:
+                transaction = self._begin_write()
                 result = work(transaction)
                 transaction.commit()
             except BaseException as error:
-                _abort(transaction)
+                committed = False
+                if transaction is not None:  # which an interrupt would leave open
+                    committed = not is_foreign(error) and not _is_open(transaction)
+                    _abort(transaction)
+                failed(committed)
                 if is_foreign(error):
                     raise self._error(error) from error
                 raise
@@ -181,8 +191,9 @@ class Environment:
 
     def within(self, transaction: Transaction, work: Callable[[Transaction], T]) -> T:
         """Runs `work` in a read transaction that stays open: a snapshot's."""
-        use = self._begin_use()
+        use = object()
         try:
+            self._begin_use(use)
             self.raise_if_gone()
             return work(transaction)
         except Exception as error:
@@ -230,12 +241,10 @@ class Environment:
         if self._room is not None:
             self._room.close()
 
-    def _begin_use(self) -> object:
+    def _begin_use(self, use: object) -> None:
         """To be called before anything is read, and looked at whether the environment is
         gone: from here on `close` waits."""
-        use = object()
         self._uses[use] = threading.get_ident()  # one step: no lock is needed
-        return use
 
     def _end_use(self, use: object) -> None:
         self._uses.pop(use, None)
@@ -259,15 +268,12 @@ class Environment:
 
     def _begin_write(self) -> Transaction:
         self.raise_if_readonly()
-        try:
-            transaction = self._begin(write=True)
-        except lmdb.Error as error:
-            raise self._error(error) from error
+        self.raise_if_gone()
         now = time.monotonic()
         if now >= self._next_reader_check:  # the slots of killed readers keep pages alive
             self._next_reader_check = now + _READER_CHECK_SECONDS
             self._lmdb.reader_check()
-        return transaction
+        return self._begin(write=True)
 
     def _recyclable(self, transaction: Transaction) -> int:
         """How many bytes of the file hold nothing, about: free, or about to be."""
@@ -336,21 +342,21 @@ class Environment:
 
 
 def put_new(transaction: Transaction, database: Database, key: bytes, value: bytes) -> None:
-    """Puts what stands under a number that was just given out. Raises `ValueError` where
+    """Puts what stands under a number that was just given out. Raises `Damaged` where
     something stands there already: a counter is damaged."""
     if not transaction.put(key, value, overwrite=False, db=database):
-        raise ValueError("a number that was just given out is taken: its counter is too low")
+        raise layout.Damaged("a number that was just given out is taken: its counter is too low")
 
 
 def append_new(
     transaction: Transaction, database: Database, items: Sequence[tuple[bytes, bytes]]
 ) -> None:
-    """Puts items behind all others [of their key]. Raises `ValueError` where some are not:
+    """Puts items behind all others [of their key]. Raises `Damaged` where some are not:
     LMDB passes over them."""
     with transaction.cursor(database) as cursor:
         _, added = cursor.putmulti(items, append=True)
     if added < len(items):
-        raise ValueError("a number that was just given out is not the largest: damaged")
+        raise layout.Damaged("a number that was just given out is not the largest: damaged")
 
 
 def structural_problems(directory: Path) -> list[str]:
@@ -399,3 +405,10 @@ def _open_databases(
 def _abort(transaction: Transaction) -> None:
     with suppress(lmdb.Error):  # LMDB may have aborted it by itself
         transaction.abort()
+
+
+def _is_open(transaction: Transaction) -> bool:
+    with suppress(lmdb.Error):
+        transaction.id()
+        return True
+    return False

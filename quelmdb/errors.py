@@ -17,6 +17,7 @@
     │   ├── StoreBusyError             (OSError)      held in a way that cannot be shared
     │   ├── ForkedStoreError           (RuntimeError)
     │   ├── WrongThreadError           (RuntimeError)
+    │   ├── BatchError                 (RuntimeError) used outside of its `with` block
     │   └── TooManyReadersError        (OSError)
     ├── JobError                       one job
     │   ├── JobExistsError             (ValueError)
@@ -127,6 +128,10 @@ class ForkedStoreError(StoreError, RuntimeError):
 
 class WrongThreadError(StoreError, RuntimeError):
     """A snapshot is used in another thread than the one that took it."""
+
+
+class BatchError(StoreError, RuntimeError):
+    """A batch is used outside of its `with` block, where nothing would apply it."""
 
 
 class TooManyReadersError(StoreError, OSError):

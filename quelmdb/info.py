@@ -61,7 +61,7 @@ def store_info(opened: Opened, owners: list[Owner]) -> StoreInfo:
             generation=int(environment.directory.name),
             format_version=layout.unpack_number(meta(layout.FORMAT_KEY)),
             durability=meta(layout.DURABILITY_KEY).decode(),
-            uuid=str(uuid.UUID(bytes=meta(layout.UUID_KEY))),
+            uuid=str(uuid.UUID(bytes=layout.checked_uuid(meta(layout.UUID_KEY)))),
             file_bytes=(environment.directory / layout.DATA_FILE).stat().st_size,
             used_bytes=environment.used_bytes(),
             counts=counts(None),

@@ -58,9 +58,13 @@ MAX_ID: Final = 2**63 - 1
 MAX_ATTEMPT: Final = 2**32 - 1
 MAX_OWNER: Final = 2**32 - 1
 MAX_WORKER_BYTES: Final = 500
+MAX_ERROR: Final = 2**16
+_CUT: Final = "\n[...]\n"
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
+_FIRST: Final = (datetime.min.replace(tzinfo=UTC) - _EPOCH) // _MICROSECOND
+_LAST: Final = (datetime.max.replace(tzinfo=UTC) - _EPOCH) // _MICROSECOND
 
 
 def worker_name(worker: Worker) -> str | None:
@@ -76,7 +80,9 @@ def worker_name(worker: Worker) -> str | None:
     if isinstance(worker, str):
         name = str(worker)
     elif isinstance(worker, type) or inspect.isroutine(worker):
-        name = f"{worker.__module__}:{worker.__qualname__}"
+        # A script's own module has another name in processes that it spawns.
+        module = "__main__" if worker.__module__ == "__mp_main__" else worker.__module__
+        name = f"{module}:{worker.__qualname__}"
     else:
         raise InvalidJobError(
             f"a worker is a name, a class, a function or None, not {type(worker).__name__}",
@@ -123,7 +129,17 @@ def microseconds(time: datetime) -> int:
         raise InvalidJobError(f"a time is a datetime, not {type(time).__name__}", found=time)
     if time.tzinfo is None or time.utcoffset() is None:
         raise InvalidJobError(f"{time!r} has no time zone; give an aware datetime", found=time)
-    return (time - _EPOCH) // _MICROSECOND
+    return checked_time((time - _EPOCH) // _MICROSECOND)
+
+
+def checked_time(micros: int) -> int:
+    """`micros` where it is a time that a datetime can tell. Raises `InvalidJobError`."""
+    if type(micros) is not int or not _FIRST <= micros <= _LAST:
+        raise InvalidJobError(
+            f"a time is an int of microseconds since 1970 (UTC), years 1 to 9999, not {micros!r}",
+            found=micros,
+        )
+    return micros
 
 
 def time_of(micros: int) -> datetime:
@@ -142,6 +158,20 @@ def status_of(value: Any) -> Status:
         raise InvalidJobError(
             f"unknown status {value!r}; known are {', '.join(Status)}", found=value
         ) from None
+
+
+def error_text(error: object) -> str:
+    """An error as it is kept: text for people, never refused. A lone surrogate is
+    escaped, and of more than `MAX_ERROR` characters the middle is left out.
+
+    Raises `InvalidJobError` where it is no text.
+    """
+    if not isinstance(error, str):
+        raise InvalidJobError(f"an error is text, not {type(error).__name__}", found=error)
+    if len(error) > MAX_ERROR:
+        half = MAX_ERROR // 2 - len(_CUT)
+        error = error[:half] + _CUT + error[-half:]
+    return error.encode("utf-8", "backslashreplace").decode()
 
 
 def _count(name: str, value: int, limit: int) -> int:
@@ -215,11 +245,9 @@ class Job:
         self._created_at = None if created_at is None else microseconds(created_at)
         self._updated_at = None if updated_at is None else microseconds(updated_at)
         self._attempt = _count("attempt", attempt, MAX_ATTEMPT)
-        self._claim = _count("claim", claim, MAX_CHOSEN_ID)
+        self._claim = _count("claim", claim, MAX_ID)
         self._owner = _count("owner", owner, MAX_OWNER)
-        if error is not None and not isinstance(error, str):
-            raise InvalidJobError(f"an error is text, not {type(error).__name__}", found=error)
-        self._error = error
+        self._error = None if error is None else error_text(error)
         self._arguments = arguments
         self._result = result
         self._decode = None

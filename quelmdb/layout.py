@@ -23,6 +23,11 @@ from zlib import crc32
 
 from quelmdb.job import Status
 
+
+class Damaged(ValueError):
+    """Bytes that are not what stands there. Never leaves the library as it is."""
+
+
 # --- The directory ---------------------------------------------------------
 
 GENERATION: Final = "000001"
@@ -59,6 +64,14 @@ NEXT_CLAIM: Final = b"next_claim"
 NEXT_OWNER: Final = b"next_owner"
 NEXT_WORKER: Final = b"next_worker"
 
+
+def checked_uuid(value: bytes) -> bytes:
+    """The uuid of a store. Raises `Damaged` where it is none."""
+    if len(value) != UUID_BYTES:
+        raise Damaged(f"the uuid of the store has {len(value)} bytes")
+    return value
+
+
 # --- Keys: native 64-bit integers, which LMDB compares as integers ----------
 
 _NUMBER: Final = Struct("=Q")
@@ -83,12 +96,12 @@ _STATUS_COUNT: Final = len(STATUSES)
 
 
 def unpack_number(data: bytes) -> int:
-    """The integer of an 8-byte key, value or duplicate. Raises `ValueError` where it is none."""
+    """The integer of an 8-byte key, value or duplicate. Raises `Damaged` where it is none."""
     value: int
     try:
         (value,) = _NUMBER.unpack(data)
     except StructError:
-        raise ValueError(f"{len(data)} bytes are no number of {NUMBER_BYTES}") from None
+        raise Damaged(f"{len(data)} bytes are no number of {NUMBER_BYTES}") from None
     return value
 
 
@@ -157,7 +170,7 @@ def pack_record(key: bytes, header: Header, body: bytes) -> bytes:
 def unpack_record(key: bytes, record: bytes) -> Header:
     """The header of the record that stands under `key`.
 
-    Raises `ValueError`, with the reason, where the checksum fails or it is no
+    Raises `Damaged`, with the reason, where the checksum fails or it is no
     record of this version.
     """
     if len(record) >= _SMALLEST and crc32(record, crc32(key)) == _RESIDUE:
@@ -170,11 +183,11 @@ def unpack_record(key: bytes, record: bytes) -> Header:
             and _SMALLEST + arguments_length <= len(record)
         ):
             return header
-        raise ValueError(
+        raise Damaged(
             f"version {version}, status {status}, flags {flags:#x} and {arguments_length} bytes "
             f"of arguments make no record of {len(record)} bytes in version {RECORD_VERSION}"
         )
-    raise ValueError(f"the checksum of its {len(record)} bytes fails")
+    raise Damaged(f"the checksum of its {len(record)} bytes fails")
 
 
 def body_of(record: bytes) -> bytes:
@@ -212,12 +225,12 @@ def payload_key(job_id: int, part: int, chunk: int = 0) -> bytes:
 
 
 def split_payload_key(key: bytes) -> tuple[int, int, int]:
-    """Job id, part and chunk number of a key of `payloads`. Raises `ValueError` where it
+    """Job id, part and chunk number of a key of `payloads`. Raises `Damaged` where it
     is none."""
     try:
         job_id, part, chunk = _PAYLOAD_KEY.unpack(key)
     except StructError:
-        raise ValueError(f"{len(key)} bytes are no key of a payload") from None
+        raise Damaged(f"{len(key)} bytes are no key of a payload") from None
     return job_id, part, chunk
 
 
@@ -238,8 +251,8 @@ def pack_owner(pid: int, started_at: int, boot_id: bytes) -> bytes:
 
 
 def unpack_owner(value: bytes) -> tuple[int, int, bytes]:
-    """Process id, start and boot id. Raises `ValueError` where it is none."""
+    """Process id, start and boot id. Raises `Damaged` where it is none."""
     if len(value) < _OWNER.size:
-        raise ValueError(f"{len(value)} bytes are too few")
+        raise Damaged(f"{len(value)} bytes are too few")
     pid, started_at = _OWNER.unpack_from(value)
     return pid, started_at, value[_OWNER.size :]

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from quelmdb.environment import Databases, Transaction, put_new
 from quelmdb.errors import StoreFullError
-from quelmdb.layout import MAX_WORKER, NO_WORKER, pack_number, unpack_number
+from quelmdb.layout import MAX_WORKER, NO_WORKER, Damaged, pack_number, unpack_number
 
 
 class Names:
@@ -25,7 +25,7 @@ class Names:
         return self._names
 
     def number(self, transaction: Transaction, name: str | None) -> int | None:
-        """The number of a name, None where it was never interned. Raises `ValueError`
+        """The number of a name, None where it was never interned. Raises `Damaged`
         where it is damaged."""
         number = self._numbers.get(name)
         if number is None and name is not None:
@@ -36,13 +36,16 @@ class Names:
         return number
 
     def name(self, transaction: Transaction, number: int) -> str | None:
-        """The name of a number. Raises `ValueError` where it has none, or is damaged."""
+        """The name of a number. Raises `Damaged` where it has none, or is damaged."""
         if number in self._names:
             return self._names[number]
         found = transaction.get(pack_number(number), db=self._databases.worker_names)
         if found is None:
-            raise ValueError(f"its worker number {number} has no name")
-        name = found.decode()
+            raise Damaged(f"its worker number {number} has no name")
+        try:
+            name = found.decode()
+        except UnicodeDecodeError:
+            raise Damaged(f"the name of its worker number {number} is no text") from None
         self._verify(transaction, name, number)
         return name
 
@@ -53,7 +56,7 @@ class Names:
             transaction.get(key, db=self._databases.worker_names) != value
             or transaction.get(value, db=self._databases.workers) != key
         ):
-            raise ValueError(f"the worker name {name!r} or its number {number} is damaged")
+            raise Damaged(f"the worker name {name!r} or its number {number} is damaged")
         self.remember({name: number})
 
     def intern(self, transaction: Transaction, name: str, number: int) -> None:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from quelmdb.environment import Databases, Transaction, put_new
+from quelmdb.job import MAX_OWNER
 from quelmdb.layout import (
     MAINTENANCE_BYTE,
     pack_number,
@@ -102,7 +103,9 @@ def unregister(transaction: Transaction, databases: Databases, number: int) -> N
 def registered(transaction: Transaction, databases: Databases) -> list[tuple[int, int]]:
     """Number and process id (0 where that is damaged) of every owner that is not struck out."""
     with transaction.cursor(databases.owners) as cursor:
-        return [(unpack_number(key), _pid(value)) for key, value in cursor]
+        found = [(unpack_number(key), _pid(value)) for key, value in cursor]
+    # Larger ones were given to nobody, and are no offset of a lock: `check` tells of them.
+    return [(number, pid) for number, pid in found if number <= MAX_OWNER]
 
 
 def _pid(value: bytes) -> int:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Literal, Protocol, Self, TypedDict, Unpack
 
+from quelmdb.errors import BatchError
 from quelmdb.job import ANY, INCOMPLETE, Job, Status, Worker, WorkerFilter
 
 Clock = Callable[[], int]
@@ -240,41 +241,50 @@ class Batch:
     def __init__(self, writes: Writes, commit: Callable[[Sequence[Operation]], list[Any]]) -> None:
         self._writes = writes
         self._commit = commit
-        self._recorded: list[Operation] = []
+        self._recorded: list[Operation] | None = None  # None outside of the block
         self.results: list[Any] = []
         """After the block: what each call would have returned from the store, in order."""
 
     def insert(self, job: Job) -> None:
-        self._recorded.append(_first_of(self._writes.insert_many([job])))
+        self._record(_first_of(self._writes.insert_many([job])))
 
     def insert_many(self, jobs: Iterable[Job]) -> None:
-        self._recorded.append(self._writes.insert_many(jobs))
+        self._record(self._writes.insert_many(jobs))
 
     def update(self, job: Job) -> None:
-        self._recorded.append(_first_of(self._writes.update_many([job])))
+        self._record(_first_of(self._writes.update_many([job])))
 
     def update_many(self, jobs: Iterable[Job]) -> None:
-        self._recorded.append(self._writes.update_many(jobs))
+        self._record(self._writes.update_many(jobs))
 
     def destroy(self, job_or_id: Job | int | None) -> None:
-        self._recorded.append(self._writes.destroy_many([job_or_id]))
+        self._record(self._writes.destroy_many([job_or_id]))
 
     def destroy_many(self, jobs_or_ids: Iterable[Job | int | None]) -> None:
-        self._recorded.append(self._writes.destroy_many(jobs_or_ids))
+        self._record(self._writes.destroy_many(jobs_or_ids))
 
     def complete(self, job: Job, result: Any = None) -> None:
-        self._recorded.append(self._writes.complete(job, result))
+        self._record(self._writes.complete(job, result))
 
     def complete_many(self, jobs: Iterable[Job]) -> None:
-        self._recorded.append(self._writes.complete_many(jobs))
+        self._record(self._writes.complete_many(jobs))
 
     def fail(self, job: Job, error: str) -> None:
-        self._recorded.append(self._writes.fail(job, error))
+        self._record(self._writes.fail(job, error))
 
     def release(self, job: Job) -> None:
-        self._recorded.append(self._writes.release(job))
+        self._record(self._writes.release(job))
+
+    def _record(self, operation: Operation) -> None:
+        if self._recorded is None:
+            raise BatchError("a batch takes writes inside of its `with` block alone")
+        self._recorded.append(operation)
 
     def __enter__(self) -> Self:
+        if self._recorded is not None:
+            raise BatchError("this batch is being recorded already")
+        self._recorded = []
+        self.results = []
         return self
 
     def __exit__(
@@ -283,7 +293,7 @@ class Batch:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        recorded, self._recorded = self._recorded, []
+        recorded, self._recorded = self._recorded, None
         if kind is None and recorded:
             self.results = self._commit(recorded)
 
@@ -317,7 +327,8 @@ class JobStore(Reader, Persistence):
         ids; returns those that were stored.
 
         Nobody holds them afterwards: owner becomes 0. Ids and claims that the
-        store gives out later are above all restored ones. An id that is taken, also
+        store gives out later are above all restored ones; a job that is started has
+        no claim afterwards. An id that is taken, also
         by an earlier one of these jobs, raises `JobExistsError`, or is skipped, or
         replaced. Raises `InvalidJobError` for a job without an id, and as `insert` does.
         """
@@ -338,7 +349,7 @@ class JobStore(Reader, Persistence):
         named). Each becomes started, its attempt grows by one (up to 2**32 - 1), it
         gets a new claim number and this process as owner; result and error stay. A
         job whose record is corrupt is logged and passed over. A limit of 0 claims
-        nothing.
+        nothing. A call that is interrupted gives back what it has claimed.
 
         Jobs that a dead process held are requeued first: whenever there would
         be too few, and else at most once a second. O(limit · log n).
@@ -362,7 +373,9 @@ class JobStore(Reader, Persistence):
     @abstractmethod
     def fail(self, job: Job, error: str) -> Job:
         """Ends a claimed job as failed, with an error text and no result, and returns it.
-        Raises as `complete` does, and `InvalidJobError` where the error is no text."""
+        The text is never refused: of more than 65,536 characters the middle is left
+        out, and lone surrogates are escaped. Raises as `complete` does, and
+        `InvalidJobError` where the error is no text."""
 
     @abstractmethod
     def release(self, job: Job) -> Job:

@@ -120,11 +120,13 @@ class StoreReader(Reader):
         number = self._names.number(transaction, worker)
         return index.Keys(databases, tuple(statuses), () if number is None else (number,))
 
-    def _report(self, error: CorruptRecordError) -> None:
-        """Logs a corrupt job, once, where it is passed over."""
-        if error.job_id is not None and error.job_id not in self._reported:
-            self._reported.add(error.job_id)
-            log.warning("left out of a listing: %s", error)
+    def _report_all(self, damaged: list[CorruptRecordError]) -> None:
+        """Logs corrupt jobs that were passed over, each once. Outside of transactions:
+        a handler is code of the caller."""
+        for error in damaged:
+            if error.job_id is not None and error.job_id not in self._reported:
+                self._reported.add(error.job_id)
+                log.warning("passed over: %s", error)
 
 
 class StoreSnapshot(StoreReader, Snapshot):
@@ -185,10 +187,19 @@ class Listing(JobView):
         return Ids(self._reader, self._selection)
 
     def _job_page(self, after: int | None, size: int) -> tuple[list[Job], int | None]:
-        return self._reader._read(lambda transaction: self._jobs(transaction, after, size))
+        damaged: list[CorruptRecordError] = []
+        page = self._reader._read(
+            lambda transaction: self._jobs(transaction, after, size, damaged.append)
+        )
+        self._reader._report_all(damaged)
+        return page
 
     def _jobs(
-        self, transaction: Transaction, after: int | None, size: int
+        self,
+        transaction: Transaction,
+        after: int | None,
+        size: int,
+        report: Callable[[CorruptRecordError], None],
     ) -> tuple[list[Job], int | None]:
         """The jobs of about `size` ids beyond `after`, and the id to go on from."""
         reader, chosen = self._reader, self._selection
@@ -200,9 +211,7 @@ class Listing(JobView):
             found, complete = index.scan_records(
                 transaction, databases, keys, after, chosen.reverse, size
             )
-        jobs, last = read_jobs(
-            transaction, databases, reader._names, found, _PAGE_BYTES, reader._report
-        )
+        jobs, last = read_jobs(transaction, databases, reader._names, found, _PAGE_BYTES, report)
         return jobs, None if complete and last is None else last or unpack_number(found[-1][0])
 
 

@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any, Final
 
 from quelmdb.codec import Codec, decode
-from quelmdb.environment import Databases, Transaction
+from quelmdb.environment import Databases, Transaction, append_new
 from quelmdb.errors import CorruptRecordError, DecodeError
 from quelmdb.job import Decode, Job, stored_job
 from quelmdb.layout import (
@@ -22,6 +22,7 @@ from quelmdb.layout import (
     RESULT,
     RESULT_OUTSIDE,
     STATUSES,
+    Damaged,
     Header,
     chunks,
     fits_reference,
@@ -70,7 +71,9 @@ def encode_outcome(codec: Codec, result: Any, error: str | None) -> Content:
     ):
         if value is None:
             continue
-        encoded = codec.encode(value, what)
+        # An error has a bound of its own, below every limit that makes sense: `fail`
+        # is called by handlers of exceptions, and must not be refused for its text.
+        encoded = (codec if part == RESULT else _EXTRAS_CODEC).encode(value, what)
         if len(encoded) <= INLINE_EXTRA:
             extras[name] = encoded
         else:
@@ -120,7 +123,7 @@ def read_jobs(
     for key, record in found:
         try:
             if record is None:
-                raise ValueError("the index has it, and it has no record")
+                raise Damaged("the index has it, and it has no record")
             header = unpack_record(key, record)
             _, status, flags, attempt, worker, owner, _, created, updated, claim = header
             if worker not in known:
@@ -158,7 +161,7 @@ def job_of(
     header: Header,
     record: bytes,
 ) -> Job:
-    """The job of an intact record. Raises `ValueError` where its payloads are damaged."""
+    """The job of an intact record. Raises `Damaged` where its payloads are damaged."""
     _, status, flags, attempt, _, owner, _, created, updated, claim = header
     decoding: Decode = _decode_inline
     if flags & _OUTSIDE:
@@ -211,6 +214,15 @@ def put_parts(
             cursor.putmulti(list(chunks(job_id, part, data)))
 
 
+def append_parts(
+    transaction: Transaction, databases: Databases, job_id: int, outside: Outside
+) -> None:
+    """As `put_parts`, for the largest id of all. Pages are filled: in the middle they
+    are split for every chunk, and stay half empty."""
+    for part, data in outside:
+        append_new(transaction, databases.payloads, list(chunks(job_id, part, data)))
+
+
 def delete_parts(transaction: Transaction, databases: Databases, job_id: int, *parts: int) -> None:
     """Deletes these parts of a job. O(their chunks)."""
     for part in parts:
@@ -228,12 +240,12 @@ def _outside(
     parts = stored_parts(transaction, databases, unpack_number(key))
     for part, reference in references(record).items():
         if not fits_reference(reference, parts.get(part, b"")):
-            raise ValueError(f"its {_PART_NAMES[part]}, outside of the record, are damaged")
+            raise Damaged(f"its {_PART_NAMES[part]}, outside of the record, are damaged")
     return parts
 
 
 def references(record: bytes) -> dict[int, bytes]:
-    """The references of an intact record, by part. Raises `ValueError` for a bad map."""
+    """The references of an intact record, by part. Raises `Damaged` for a bad map."""
     flags = flags_of(record)
     arguments, packed = split_body(record)
     found = {ARGUMENTS: arguments} if flags & ARGUMENTS_OUTSIDE else {}

@@ -5,14 +5,21 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from typing import Any, Literal, TypeVar
 
 from quelmdb import directory, owners
 from quelmdb.codec import DEFAULT_LIMIT, Codec
 from quelmdb.environment import Transaction
-from quelmdb.errors import InvalidJobError, StoreClosedError, UnsupportedFormatError
+from quelmdb.errors import (
+    CorruptRecordError,
+    InvalidJobError,
+    JobError,
+    StoreClosedError,
+    UnsupportedFormatError,
+)
 from quelmdb.info import StoreInfo, store_info
-from quelmdb.job import ANY, Job, Status, Worker, worker_name
+from quelmdb.job import ANY, Job, Status, Worker, checked_time, worker_name
 from quelmdb.maintenance.check import check
 from quelmdb.persistence import Batch, Clock, JobStore, OnConflict, Problem, Snapshot
 from quelmdb.reading import StoreReader, StoreSnapshot
@@ -27,11 +34,11 @@ _RESCUE_PAGE = 1000  # jobs a transaction
 
 def open(
     path: str | os.PathLike[str],
+    *,
     durability: Literal["full"] | None = None,
     create: bool = True,
     readonly: bool = False,
     clock: Clock | None = None,
-    *,
     argument_limit: int = DEFAULT_LIMIT,
 ) -> Store:
     """Opens the store in the directory `path`, which is made where it is absent.
@@ -68,6 +75,9 @@ class Store(StoreReader, JobStore):
         self._clock = clock
         self._closed = False
         self._next_rescue = 0.0
+
+    def __repr__(self) -> str:
+        return f"<Store {self.path!r}{' (closed)' if self._closed else ''}>"
 
     @property
     def path(self) -> str:
@@ -116,7 +126,23 @@ class Store(StoreReader, JobStore):
             rescued = self.rescue()
         if not limit or not (queued or rescued):
             return []
-        return self._commit(self._verbs.claim(names, limit, self._report))
+        damaged: list[CorruptRecordError] = []
+        verb = self._verbs.claim(names, limit, damaged.append)
+        taken: list[tuple[Writer, list[Job]]] = []
+
+        def take(writer: Writer) -> list[Job]:
+            taken.append((writer, verb(writer)))
+            return taken[0][1]
+
+        try:
+            claimed = self._commit(take)
+            self._report_all(damaged)
+        except BaseException:
+            for writer, jobs in taken:
+                if writer.committed:  # and nobody will ever hear of it
+                    self._give_back(jobs)
+            raise
+        return claimed
 
     def complete(self, job: Job, result: Any = None) -> Job:
         return self._commit(self._verbs.complete(job, result))
@@ -135,12 +161,15 @@ class Store(StoreReader, JobStore):
         self._next_rescue = time.monotonic() + _RESCUE_SECONDS
         dead = {owner.number for owner in self._list_owners() if not owner.alive}
         rescued: list[Job] = []
+        damaged: list[CorruptRecordError] = []
         if dead:
             started = list(self.jobs(Status.STARTED).ids())
             for first in range(0, len(started), _RESCUE_PAGE):
                 ids = started[first : first + _RESCUE_PAGE]
-                rescued += self._commit(rescue(ids, dead, self._report))
-            self._commit(lambda writer: writer.strike_out(dead))
+                rescued += self._commit(rescue(ids, dead, damaged.append))
+            self._report_all(damaged)
+            if not damaged:  # which may be theirs, and readable again one day
+                self._commit(lambda writer: writer.strike_out(dead))
         return rescued
 
     # --- The whole ----------------------------------------------------------
@@ -180,27 +209,30 @@ class Store(StoreReader, JobStore):
         """Runs verbs in one write transaction."""
         if self._closed:
             self._raise_if_ended()
+        now = checked_time(self._clock())
         writer: Writer | None = None
 
         def work(transaction: Transaction) -> list[T]:
             nonlocal writer
-            writer = Writer(
-                transaction, self._environment, self._names, self._owners, self._clock()
-            )
+            writer = Writer(transaction, self._environment, self._names, self._owners, now)
             results = [verb(writer) for verb in verbs]
             writer.finish()
             return results
 
-        try:
-            results = self._environment.write(work)
-        except BaseException:
-            if writer is not None and writer.new_owner is not None:
-                self._owners.let_go(writer.new_owner)
-            raise
+        def failed(committed: bool) -> None:
+            if writer is not None:
+                writer.ended(committed)
+
+        results = self._environment.write(work, failed)
         assert writer is not None
-        if writer.new_names:
-            self._names.remember(writer.new_names)
+        writer.ended(True)
         return results
+
+    def _give_back(self, jobs: list[Job]) -> None:
+        """Releases what was claimed and could not be handed over."""
+        for job in jobs:
+            with suppress(JobError):
+                self.release(job)
 
     def _count_queued(self, names: Sequence[str | None]) -> int:
         return sum(len(self.jobs(Status.QUEUED, worker=worker)) for worker in names or (ANY,))

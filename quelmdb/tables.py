@@ -26,6 +26,7 @@ from quelmdb.job import (
     Job,
     Status,
     check_id,
+    error_text,
     id_of,
     time_of,
 )
@@ -96,16 +97,20 @@ class Transaction:
         job_id = id_in(job)
         self._changes[job_id] = job
         self._next_id = max(self._next_id, job_id + 1)
-        self._next_claim = max(self._next_claim, job.claim + 1)
+        self.advance(job.claim)
         return decoded(job)
 
     def drop(self, job_id: int) -> None:
         """Deletes the job with that id, if there is one."""
         self._changes[job_id] = None
 
+    def advance(self, claim: int) -> None:
+        """Claims that are given out later are above this one."""
+        self._next_claim = max(self._next_claim, claim + 1)
+
     def new_claim(self) -> int:
         """The next claim number; `put` counts on from it."""
-        if self._next_claim > MAX_CHOSEN_ID:
+        if self._next_claim > MAX_ID:
             raise StoreFullError("no claim number is left: a restored job has the largest")
         return self._next_claim
 
@@ -172,6 +177,8 @@ class TableWrites:
         encoded = [self._encoded(job) for job in jobs]
         for job in encoded:
             check_id(job.id)
+            if job.claim > MAX_CHOSEN_ID:
+                raise InvalidJobError(f"a claim that is restored is at most {MAX_CHOSEN_ID}")
         return partial(_restore, jobs=encoded, on_conflict=on_conflict)
 
     def complete(self, job: Job, result: Any) -> Operation:
@@ -185,10 +192,7 @@ class TableWrites:
 
     def fail(self, job: Job, error: str) -> Operation:
         _check_claimed(job)
-        if not isinstance(error, str):
-            raise InvalidJobError(f"an error is text, not {type(error).__name__}", found=error)
-        self._codec.encode(error, "error")
-        return partial(_end, verb="fail", job=job, result=_NOTHING, error=error)
+        return partial(_end, verb="fail", job=job, result=_NOTHING, error=error_text(error))
 
     def release(self, job: Job) -> Operation:
         _check_claimed(job)
@@ -196,7 +200,6 @@ class TableWrites:
 
     def _encoded(self, job: Job) -> Job:
         _check_job(job)
-        self._codec.encode(job.error, "error")  # text that no store could write is refused
         return job.replace(
             arguments=self._codec.encode(job.arguments),
             result=self._codec.encode(job.result, "result"),
@@ -249,11 +252,13 @@ def _restore(transaction: Transaction, jobs: list[Job], on_conflict: OnConflict)
                 job_id=job.id,
             )
         if not taken or on_conflict == "replace":
+            transaction.advance(job.claim)
             stored.append(
                 transaction.put(
                     job.replace(
                         created_at=job.created_at or transaction.now,
                         updated_at=job.updated_at or transaction.now,
+                        claim=0 if job.status is Status.STARTED else job.claim,
                         owner=0,
                     )
                 )

@@ -27,6 +27,7 @@ from quelmdb.job import (
     TRANSITIONS,
     Job,
     Status,
+    error_text,
     id_of,
 )
 from quelmdb.layout import NEXT_CLAIM, NEXT_ID
@@ -53,8 +54,9 @@ class Verbs:
                 _check_chosen(job._id)
 
         def apply(writer: Writer) -> list[Job]:
-            writer.ensure_room(drafts)
-            if all(job._id is None for job, _ in drafts):
+            appended = all(job._id is None for job, _ in drafts)
+            writer.ensure_room(drafts, appended=appended)
+            if appended:
                 return writer.append(drafts)
             return [_insert(writer, draft) for draft in drafts]
 
@@ -82,6 +84,8 @@ class Verbs:
         for job, _ in drafts:
             if job.id is None:
                 raise InvalidJobError("a job that is restored has an id; `insert` gives new ones")
+            if job.claim > MAX_CHOSEN_ID:
+                raise InvalidJobError(f"a claim that is restored is at most {MAX_CHOSEN_ID}")
 
         def apply(writer: Writer) -> list[Job]:
             writer.ensure_room(drafts)
@@ -101,9 +105,7 @@ class Verbs:
         return lambda writer: [verb(writer) for verb in verbs]
 
     def fail(self, job: Job, error: str) -> Verb[Job]:
-        if not isinstance(error, str):
-            raise InvalidJobError(f"an error is text, not {type(error).__name__}", found=error)
-        return _finish("fail", job, encode_outcome(self._codec, None, error))
+        return _finish("fail", job, encode_outcome(self._codec, None, error_text(error)))
 
     def release(self, job: Job) -> Verb[Job]:
         return _finish("release", job, None)
@@ -155,11 +157,11 @@ def _insert(writer: Writer, draft: Draft) -> Job:
 
 
 def _update(writer: Writer, draft: Draft) -> Job:
-    job, (_, _, _, outside) = draft
+    job, (_, arguments, extras, outside) = draft
     job_id = job.id
     stored = None if job_id is None else writer.find(job_id)
     if stored is not None:
-        if outside:
+        if outside or len(arguments) + len(extras) > len(stored.record):
             writer.ensure_room([draft])
         return _replace(writer, stored, draft)
     writer.ensure_room([draft])
@@ -206,7 +208,7 @@ def _restore(writer: Writer, draft: Draft, on_conflict: OnConflict) -> Job | Non
         writer.now if created is None else created,
         writer.now if updated is None else updated,
         job.attempt,
-        job.claim,
+        0 if job.status is Status.STARTED else job.claim,  # as in `_replace`
     )
 
 
@@ -237,7 +239,7 @@ def _start(writer: Writer, job_id: int) -> Job:
         TRANSITIONS["claim"][1],
         attempt=min(stored.attempt + 1, MAX_ATTEMPT),
         owner=writer.owner(),
-        claim=writer.next(NEXT_CLAIM, MAX_CHOSEN_ID),
+        claim=writer.next(NEXT_CLAIM, MAX_ID),
     )
 
 
@@ -266,6 +268,8 @@ def _finish(name: str, job: Job, outcome: Content | None) -> Verb[Job]:
                 expected=claim,
                 found=stored.claim,
             )
+        if outcome is not None and outcome[3]:
+            writer.ensure_room([(job, outcome)])  # what is small may use the reserve
         attempt = max(stored.attempt - 1, 0) if name == "release" else stored.attempt
         return writer.move(stored, after, attempt=attempt, owner=0, claim=claim, outcome=outcome)
 

@@ -35,7 +35,15 @@ from quelmdb.layout import (
 )
 from quelmdb.names import Names
 from quelmdb.owners import Owners
-from quelmdb.records import Content, corrupt_record, decoder, delete_parts, job_of, put_parts
+from quelmdb.records import (
+    Content,
+    append_parts,
+    corrupt_record,
+    decoder,
+    delete_parts,
+    job_of,
+    put_parts,
+)
 
 # Bytes that an insert adds to the file, about, beside its content: the record's
 # header, two index entries, and the pages that a transaction copies.
@@ -86,25 +94,40 @@ class Writer:
         """Names that this transaction interned."""
         self.new_owner: int | None = None
         """The number that this process got in this transaction, if it did; its lock is held."""
+        self.committed = False
         self._environment = environment
         self._names = names
         self._owners = owners
+        self._growth = _GROWTH_A_TRANSACTION
         self._counters: dict[bytes, int] = {}
         self._owner: int | None = None
+
+    def ended(self, committed: bool) -> None:
+        """The transaction has ended: what it learnt is kept, or given up."""
+        self.committed = committed
+        if committed:
+            self._names.remember(self.new_names)
+        elif self.new_owner is not None:
+            self._owners.let_go(self.new_owner)
 
     def finish(self) -> None:
         """Writes the counters that changed."""
         for key, value in self._counters.items():
             self.transaction.put(key, pack_number(value), db=self.databases.meta)
 
-    def ensure_room(self, drafts: Sequence[Draft]) -> None:
+    def ensure_room(self, drafts: Sequence[Draft], *, appended: bool = False) -> None:
         """Raises `StoreFullError` where these jobs do not fit beside the reserve."""
-        growth = _GROWTH_A_TRANSACTION + _GROWTH_A_JOB * len(drafts)
+        size = 0
         for _, (_, arguments, extras, outside) in drafts:
-            growth += len(arguments) + len(extras)
+            size += len(arguments) + len(extras)
             for _, content in outside:
-                growth += len(content) * 5 // 4
-        self._environment.ensure_room(self.transaction, growth)
+                size += len(content)
+        # Of what is appended a third of a page may stay empty, of what is put between
+        # others half of it.
+        growth = size * 3 // 2 if appended else size * 9 // 4
+        # Of the whole transaction: LMDB tells the size of what is committed.
+        self._growth += growth + _GROWTH_A_JOB * len(drafts)
+        self._environment.ensure_room(self.transaction, self._growth)
 
     def find(self, job_id: int) -> Stored | None:
         """What stands under an id. Raises `CorruptRecordError`."""
@@ -159,7 +182,7 @@ class Writer:
             by_status.append((status_key, key))
             by_worker_status.append((worker_key, key))
             if outside:
-                put_parts(self.transaction, self.databases, job_id, outside)
+                append_parts(self.transaction, self.databases, job_id, outside)
             decoding = decoder(outside)
             jobs.append(stored_job(job_id, name, state, now, now, 0, 0, 0, record, decoding))
         append_new(self.transaction, self.databases.jobs, items)

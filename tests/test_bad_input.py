@@ -125,7 +125,7 @@ def test_what_is_created_is_private(path: Path) -> None:
 def test_an_unknown_durability_is_refused(tmp_path: Path) -> None:
     durability: Any = "ephemeral"
     with pytest.raises(UnsupportedFormatError, match="'ephemeral'"):
-        quelmdb.open(tmp_path / "jobs.qdb", durability)
+        quelmdb.open(tmp_path / "jobs.qdb", durability=durability)
     assert _tree(tmp_path) == {}
 
 

@@ -19,6 +19,7 @@ import pytest
 import quelmdb
 from quelmdb import DiskError, Job, QuelmdbError, StoreClosedError, StoreError, errors
 from quelmdb.engine_errors import ERRORS, mapped_error
+from quelmdb.layout import Damaged
 from tests.uses import STORE_READS, WRITES
 
 pytest_plugins = ["tests.fixtures"]
@@ -162,7 +163,7 @@ def test_every_module_can_be_imported_alone() -> None:
         lmdb.Error("the reason"),
         OSError(errno.EIO, "the reason"),
         OSError(errno.ENOSPC, "the reason"),
-        ValueError("the reason"),
+        Damaged("the reason"),
     ],
     ids=lambda error: type(error).__name__,
 )
@@ -186,7 +187,7 @@ def test_whatever_happens_within_a_transaction_comes_out_as_ours(
     monkeypatch.setattr(store._environment, "_begin", Transaction)
     if use in ("initialize", "snapshot"):  # they do nothing within one
         {**STORE_READS, **WRITES}[use](store)
-    elif use == "check" and isinstance(error, ValueError):  # what it looks for
+    elif use == "check" and isinstance(error, Damaged):  # what it looks for
         assert store.check() != []
     else:
         with pytest.raises(StoreError, match="the reason") as caught:

@@ -14,6 +14,7 @@ import pytest
 
 import quelmdb
 from quelmdb import Job, StoreFullError
+from quelmdb.filesystem import MIB
 from tests.children import in_child, in_children
 from tests.mounts import enter_private_mounts, mount_tmpfs, needs_mounts
 
@@ -261,7 +262,7 @@ def test_an_insert_that_is_too_much_at_once_changes_nothing(
             store.insert(Job("a", "first"))
             with pytest.raises(StoreFullError):
                 store.insert_many([Job("a", b"x" * 2**20)] * _DISK)
-            batch = store.batch()
+            batch = store.batch().__enter__()
             batch.destroy(1)
             batch.insert_many([Job("a", b"x" * 2**20)] * _DISK)
             with pytest.raises(StoreFullError):
@@ -331,3 +332,26 @@ def test_creation_under_a_small_limit_of_file_size_is_refused(tmp_path: Path) ->
 def _limit_file_size(limit: int) -> None:
     hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, hard))
+
+
+def test_the_reserve_stays_whatever_a_transaction_adds(tmp_path: Path) -> None:
+    with quelmdb.open(tmp_path / "jobs.qdb") as store:
+        jobs = store.insert_many(Job("a", n) for n in range(3000))
+        with store.batch() as batch:
+            for _ in range(3000):
+                batch.insert(Job("b", b"x" * 1000))
+        assert _reserve(store) >= 4 * MIB
+        store.update_many(job.replace(arguments=b"x" * 1000) for job in jobs)
+        assert _reserve(store) >= 4 * MIB
+        store.update_many(Job("c", b"x" * 1000) for _ in range(3000))
+        assert _reserve(store) >= 4 * MIB
+        for job in store.claim(limit=100):
+            store.complete(job, b"x" * 100_000)
+            assert _reserve(store) >= 4 * MIB
+        assert store.check() == []
+
+
+def _reserve(store: quelmdb.Store) -> int:
+    """What is allocated behind the used part, and what claims may have used of it."""
+    info = store.info()
+    return info.file_bytes - info.used_bytes + MIB

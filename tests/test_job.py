@@ -48,6 +48,13 @@ def test_a_worker_is_a_name_or_stands_for_one(worker: Any, name: str | None) -> 
     assert Job(worker).worker == name
 
 
+def test_a_function_of_a_script_has_one_name_in_all_its_processes() -> None:
+    def task() -> None: ...
+
+    task.__module__ = "__mp_main__"  # what multiprocessing calls it in a spawned child
+    assert Job(task).worker == f"__main__:{task.__qualname__}"
+
+
 BAD: dict[str, dict[str, Any]] = {
     "id of 0": {"id": 0},
     "negative id": {"id": -1},
@@ -64,11 +71,14 @@ BAD: dict[str, dict[str, Any]] = {
     "worker that is an instance": {"worker": Welcome()},
     "all workers": {"worker": ANY},
     "time without zone": {"created_at": datetime(2026, 2, 3)},
+    "time that is none in UTC": {
+        "created_at": datetime.max.replace(tzinfo=timezone(-timedelta(hours=1)))
+    },
     "time that is text": {"updated_at": "2026-02-03"},
     "negative attempt": {"attempt": -1},
     "attempt too large": {"attempt": 2**32},
     "claim that is a bool": {"claim": True},
-    "claim too large": {"claim": 2**62 + 1},
+    "claim too large": {"claim": 2**63},
     "owner too large": {"owner": 2**32},
     "error that is an exception": {"error": ValueError("x")},
 }

@@ -24,7 +24,8 @@ from quelmdb import (
     TooManyReadersError,
     WrongThreadError,
 )
-from quelmdb.engine_errors import MAX_READERS, Transaction
+from quelmdb.engine_errors import MAX_READERS
+from quelmdb.environment import Transaction
 from quelmdb.reading import StoreSnapshot
 from tests.children import Child, in_child
 from tests.uses import HARMLESS, READS, STORE_READS, WRITES
@@ -59,7 +60,7 @@ def test_views_batches_and_iterations_end_with_their_store(path: Path) -> None:
     store.insert_many([Job("a")] * 300)
     view, half = store.all(), iter(store.all())
     next(half)
-    batch = store.batch()
+    batch = store.batch().__enter__()
     batch.insert(Job("a"))
     store.close()
     uses: list[Callable[[], object]] = [
@@ -123,7 +124,7 @@ def test_closing_waits_for_what_is_under_way(use: str, path: Path) -> None:
         if use == "within":
             snapshot = environment.begin_read()
             return environment.within(snapshot, count)
-        return environment.read(count) if use == "read" else environment.write(count)
+        return environment.read(count) if use == "read" else environment.write(count, print)
 
     with ThreadPoolExecutor(2) as pool:
         counting = pool.submit(run)
@@ -332,8 +333,7 @@ def test_the_limit_of_arguments_binds_writes_and_not_what_is_stored(path: Path) 
             lambda: small.insert_many([Job("a"), Job("a", ["x" * 500] * 2)]),
             lambda: small.update(Job("a", b"x" * 1000, id=2)),
             lambda: small.complete(held, result=b"x" * 1000),
-            lambda: small.fail(held, "x" * 1000),
-            lambda: small.batch().complete(held, "x" * 1000),
+            lambda: small.batch().__enter__().complete(held, "x" * 1000),
             lambda: small.restore([big]),
         ]
         for write in refused:

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 import quelmdb
-from quelmdb import Job, StaleClaim, Status
+from quelmdb import Job, StaleClaim, Status, layout
+from quelmdb.environment import Transaction
 from tests.children import METHODS, Child, in_child
 
 pytest_plugins = ["tests.fixtures"]
@@ -340,3 +341,27 @@ def test_looking_read_only_tells_who_lives(store: quelmdb.Store) -> None:
         child.kill()
         assert in_child(look) == [(owner, child.pid, False)]
     assert len(store.claim()) == 1
+
+
+def test_an_owner_whose_job_cannot_be_read_is_kept_until_it_can(tmp_path: Path) -> None:
+    path = tmp_path / "jobs.qdb"
+    with quelmdb.open(path) as store:
+        store.insert(Job("a", b"x" * 5000))
+        store.claim()  # and closing ends the ownership
+    with quelmdb.open(path) as store:
+        environment = store._environment
+        cursor_key = layout.payload_key(1, layout.ARGUMENTS)
+
+        def swap(value: bytes) -> bytes:
+            def work(transaction: Transaction) -> bytes:
+                before = transaction.get(cursor_key, db=environment.databases.payloads)
+                transaction.put(cursor_key, value, db=environment.databases.payloads)
+                return before or b""
+
+            return environment.write(work, print)
+
+        intact = swap(b"damaged")
+        assert store.rescue() == []
+        swap(intact)
+        assert [job.id for job in store.rescue()] == [1]
+        assert store.check() == []

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 
 import quelmdb
-from quelmdb import Job, StoreBusyError
+from quelmdb import Job, StaleClaim, Status, StoreBusyError
 
 BATCH = 20
 ROUNDS = 60
@@ -43,6 +43,35 @@ def test_an_interrupted_insert_is_there_whole_or_not_at_all(tmp_path: Path) -> N
         stored = [job.arguments for job in store.all()]
         assert stored == list(range(BATCH)) * (len(stored) // BATCH)
         assert returned <= len(stored) // BATCH <= returned + interrupted
+        assert store.check() == []
+
+
+def test_a_claim_that_is_interrupted_gives_back_what_nobody_received(tmp_path: Path) -> None:
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    lost = 0
+    with quelmdb.open(tmp_path / "s") as store:
+        store.insert_many([Job("w")] * BATCH)
+        for _ in range(ROUNDS):
+            claimed: list[Job] = []
+            try:
+                with _alarms(interrupt, 0.0007):
+                    while True:
+                        claimed = []
+                        claimed = store.claim("w", limit=BATCH)
+                        for job in claimed:
+                            store.release(job)
+            except KeyboardInterrupt:
+                with suppress(StaleClaim):
+                    for job in claimed:
+                        if store.find(job) == job:
+                            store.release(job)
+            # Only between the return of `claim` and its assignment can a job get lost.
+            held = list(store.jobs(Status.STARTED))
+            lost += bool(held)
+            store.update_many(job.replace(status=Status.QUEUED) for job in held)
+        assert lost < ROUNDS / 4
         assert store.check() == []
 
 

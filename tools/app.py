@@ -47,6 +47,8 @@ class _PipeClosed(Exception):
 def _exit_code(call: Callable[[], Any]) -> int:
     try:
         result = call()
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message(), err=True)
     except click.ClickException as error:
         _complain(error)
     except click.Abort:

@@ -80,7 +80,7 @@ def command(
     chosen: WorkerFilter = ANY if worker is None else worker or None
     with looking_at(store) as opened:
         jobs = opened.jobs(
-            *statuses, worker=chosen, after=after or None, limit=limit or None, reverse=reverse
+            *statuses, worker=chosen, after=after, limit=limit or None, reverse=reverse
         )
         if as_json:
             _print_json(jobs)

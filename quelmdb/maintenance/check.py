@@ -8,7 +8,7 @@ from pathlib import Path
 from quelmdb import layout
 from quelmdb.environment import Database, Environment, Transaction, structural_problems
 from quelmdb.errors import QuelmdbError
-from quelmdb.job import Job
+from quelmdb.job import MAX_OWNER, Job, Status
 from quelmdb.names import Names
 from quelmdb.persistence import Problem
 from quelmdb.records import read_job, references
@@ -66,9 +66,12 @@ class _Rules:
 
     def _check_meta(self) -> Iterator[Problem]:
         """Who the store is. (Its format was looked at when it was opened.)"""
-        size = len(self._transaction.get(layout.UUID_KEY, b"", db=self._databases.meta))
-        if size != layout.UUID_BYTES:
-            yield Problem("meta", f"the uuid of the store has {size} bytes")
+        try:
+            layout.checked_uuid(
+                self._transaction.get(layout.UUID_KEY, b"", db=self._databases.meta)
+            )
+        except layout.Damaged as error:
+            yield Problem("meta", str(error))
 
     def _check_names(self) -> Iterator[Problem]:
         """Names and numbers of workers are each other's inverse."""
@@ -109,8 +112,10 @@ class _Rules:
                     yield Problem(
                         "by_worker_status", f"has no entry as {job.worker!r}'s {job.status}", job_id
                     )
-                if job.owner and job.status != "started":
+                if job.owner and job.status is not Status.STARTED:
                     yield Problem("owner", f"is {job.status}, and owner {job.owner} has it", job_id)
+                elif job.owner and not self._is_owner(job.owner):
+                    yield Problem("owner", f"owner {job.owner}, which has it, is unknown", job_id)
 
     def _check_index(self, name: str, database: Database) -> Iterator[Problem]:
         """An index has entries of jobs alone, under their own status and worker."""
@@ -153,7 +158,10 @@ class _Rules:
 
     def _check_owners(self) -> Iterator[Problem]:
         for key, value in self._transaction.cursor(self._databases.owners):
-            self._use(layout.NEXT_OWNER, layout.unpack_number(key))
+            number = layout.unpack_number(key)
+            self._use(layout.NEXT_OWNER, number)
+            if number > MAX_OWNER:
+                yield Problem("owners", f"{number} is no number of an owner")
             try:
                 layout.unpack_owner(value)
             except ValueError as error:
@@ -165,6 +173,10 @@ class _Rules:
             value = self._transaction.get(name, db=self._databases.meta)
             if value is None or layout.unpack_number(value) <= used:
                 yield Problem("counters", f"{name.decode()} is not above {used}")
+
+    def _is_owner(self, number: int) -> bool:
+        key = layout.pack_number(number)
+        return self._transaction.get(key, db=self._databases.owners) is not None
 
     def _use(self, counter: bytes, number: int) -> None:
         self._used[counter] = max(self._used[counter], number)

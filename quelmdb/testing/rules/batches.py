@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from quelmdb.errors import (
+    BatchError,
     EncodeError,
     InvalidJobError,
     InvalidTransitionError,
@@ -26,9 +27,7 @@ class _CallersError(Exception):
 
 
 def _apply(batch: Batch) -> None:
-    """What the end of a block does."""
-    with batch:
-        pass
+    batch.__exit__(None, None, None)
 
 
 class BatchRules(JobStoreHarness):
@@ -89,7 +88,7 @@ class BatchRules(JobStoreHarness):
         store.insert(Job("a"))
         (claimed,) = store.claim("a")
         store.release(claimed)
-        batch = store.batch()
+        batch = store.batch().__enter__()
         batch.insert(Job("next"))
         batch.complete(claimed)
         batch.insert(Job("next"))
@@ -100,7 +99,7 @@ class BatchRules(JobStoreHarness):
     def test_a_taken_id_takes_all_else_with_it(self, store: JobStore) -> None:
         stored = store.insert(Job("a"))
         other = store.insert(Job("a"))
-        batch = store.batch()
+        batch = store.batch().__enter__()
         batch.insert(Job("new"))
         batch.destroy(other)
         batch.update(stored.replace(worker="b"))
@@ -113,7 +112,7 @@ class BatchRules(JobStoreHarness):
         store.insert(Job("a"))
         (claimed,) = store.claim("a")
         store.destroy(claimed)
-        batch = store.batch()
+        batch = store.batch().__enter__()
         batch.insert(Job("new"))
         batch.fail(claimed, "oh")
         with unchanged(store), pytest.raises(JobNotFoundError):
@@ -122,9 +121,14 @@ class BatchRules(JobStoreHarness):
     def test_a_block_that_raises_applies_nothing(self, store: JobStore) -> None:
         job = store.insert(Job("a"))
         batch = store.batch()
-        batch.destroy(job)
-        with unchanged(store), pytest.raises(_CallersError), batch:
-            raise _CallersError
+
+        def block() -> None:
+            with batch:
+                batch.destroy(job)
+                raise _CallersError
+
+        with unchanged(store), pytest.raises(_CallersError):
+            block()
         assert batch.results == []
 
     @pytest.mark.parametrize(
@@ -170,6 +174,18 @@ class BatchRules(JobStoreHarness):
             with pytest.raises(InvalidTransitionError):
                 batch.release(Job("a", id=claimed.id))
 
+    def test_a_batch_outside_of_its_block_takes_no_writes(self, store: JobStore) -> None:
+        batch = store.batch()
+        with unchanged(store), pytest.raises(BatchError):
+            batch.insert(Job("a"))
+        with batch:
+            batch.insert(Job("a"))
+            with pytest.raises(BatchError):
+                batch.__enter__()
+        assert len(store.all()) == 1
+        with unchanged(store), pytest.raises(BatchError):
+            batch.destroy(batch.results[0])
+
     def test_a_batch_sees_its_own_writes(self, store: JobStore) -> None:
         store.insert(Job("a"))
         (claimed,) = store.claim("a")
@@ -188,14 +204,14 @@ class BatchRules(JobStoreHarness):
     def test_a_claim_ends_once_in_a_batch(self, store: JobStore) -> None:
         store.insert(Job("a"))
         (claimed,) = store.claim("a")
-        batch = store.batch()
+        batch = store.batch().__enter__()
         batch.complete(claimed)
         batch.release(claimed)
         with unchanged(store), pytest.raises(StaleClaim):
             _apply(batch)
 
     def test_an_id_is_taken_by_an_earlier_write_of_the_batch(self, store: JobStore) -> None:
-        batch = store.batch()
+        batch = store.batch().__enter__()
         batch.insert(Job("a", id=5))
         batch.insert(Job("a", id=5))
         with unchanged(store), pytest.raises(JobExistsError):

@@ -16,7 +16,7 @@ from quelmdb.errors import (
     StaleClaim,
     TooLargeError,
 )
-from quelmdb.job import Job, Status
+from quelmdb.job import MAX_ATTEMPT, MAX_ERROR, Job, Status
 from quelmdb.persistence import JobStore
 from quelmdb.testing.clock import ManualClock
 from quelmdb.testing.harness import JobStoreHarness
@@ -127,9 +127,10 @@ class EndingRules(JobStoreHarness):
     ) -> None:
         for before in (0, 10, 3_000, 9_000):
             claimed = _claimed(store, b"x" * size, result=b"y" * before, error="z" * before)
-            failed = store.fail(claimed, "1" * size)
+            error = "1" * min(size, MAX_ERROR)
+            failed = store.fail(claimed, error)
             assert failed.arguments == b"x" * size
-            assert failed.error == "1" * size
+            assert failed.error == error
             assert found(store, claimed) == failed
 
     def test_what_was_claimed_after_a_failure_completes_without_the_old_error(
@@ -154,9 +155,13 @@ class EndingRules(JobStoreHarness):
         assert claimed.attempt == 2
         assert store.release(claimed).attempt == 1
 
-    def test_a_release_of_a_job_without_attempts_is_no_error(self, store: JobStore) -> None:
-        (started,) = store.restore([Job("a", id=1, status="started", claim=5)])
-        assert store.release(started).attempt == 0
+    def test_a_release_takes_one_from_attempts_that_are_used_up(self, store: JobStore) -> None:
+        store.insert(Job("a"))
+        (claimed,) = store.claim("a")
+        store.restore([claimed.replace(status="queued", attempt=MAX_ATTEMPT)], "replace")
+        (claimed,) = store.claim("a")
+        assert claimed.attempt == MAX_ATTEMPT
+        assert store.release(claimed).attempt == MAX_ATTEMPT - 1
 
     @each_ending
     def test_only_id_and_claim_of_the_given_job_count(self, store: JobStore, end: Ending) -> None:
@@ -258,11 +263,16 @@ class EndingRules(JobStoreHarness):
         for value in values:
             with unchanged(store), pytest.raises(InvalidJobError):
                 store.fail(claimed, value)
-        with unchanged(store), pytest.raises(EncodeError):
-            store.fail(claimed, "\ud800")
-        with unchanged(store), pytest.raises(TooLargeError):
-            store.fail(claimed, "x" * DEFAULT_LIMIT)
         assert store.fail(claimed, "").error == ""
+
+    @pytest.mark.parametrize("error", ["what \ud800 is this", "x" * DEFAULT_LIMIT])
+    def test_fail_refuses_no_text(self, store: JobStore, error: str) -> None:
+        failed = store.fail(_claimed(store), error)
+        assert found(store, failed) == failed
+        assert failed.error is not None
+        assert failed.error[:5] == error[:5]
+        assert failed.error[-5:] == error[-5:]
+        assert len(failed.error) <= MAX_ERROR
 
     def test_complete_many_ends_all_and_returns_them_in_order(
         self, store: JobStore, clock: ManualClock

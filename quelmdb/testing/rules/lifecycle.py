@@ -89,7 +89,7 @@ class LifecycleRules(JobStoreHarness):
         store = self.open_store(new_directory(tmp_path, "made"), clock)
         store.insert(Job("a"))
         view, numbers, snapshot = store.all(), store.all().ids(), store.snapshot()
-        batch: Batch = store.batch()
+        batch: Batch = store.batch().__enter__()
         batch.insert(Job("a"))
         store.close()
         for use in (lambda: list(view), lambda: list(numbers), view.__len__, numbers.__len__):
@@ -97,8 +97,8 @@ class LifecycleRules(JobStoreHarness):
                 use()
         with pytest.raises((StoreClosedError, SnapshotEndedError)):
             snapshot.find(1)
-        with pytest.raises(StoreClosedError), batch:
-            pass
+        with pytest.raises(StoreClosedError):
+            batch.__exit__(None, None, None)
 
     def test_a_store_can_be_closed_while_an_iteration_is_half_way(
         self, tmp_path: Path, clock: ManualClock

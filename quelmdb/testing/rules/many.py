@@ -120,7 +120,7 @@ class ManyRules(JobStoreHarness):
         [
             (Job("a", id=MAX_CHOSEN_ID + 1), InvalidJobError),
             (Job("a", {1, 2}), EncodeError),
-            (Job("a", error="\ud800"), EncodeError),
+            (Job("a", result="\ud800"), EncodeError),
             (5, InvalidJobError),
         ],
         ids=label,

@@ -8,7 +8,13 @@ from typing import Any
 
 import pytest
 
-from quelmdb.errors import EncodeError, InvalidJobError, JobExistsError, StoreFullError
+from quelmdb.errors import (
+    EncodeError,
+    InvalidJobError,
+    JobExistsError,
+    StaleClaim,
+    StoreFullError,
+)
 from quelmdb.job import MAX_CHOSEN_ID, MAX_ID, Job, Status
 from quelmdb.persistence import JobStore, OnConflict
 from quelmdb.testing.clock import ManualClock
@@ -41,9 +47,17 @@ class RestoreRules(JobStoreHarness):
     @pytest.mark.parametrize("status", Status)
     def test_nobody_holds_a_restored_job(self, store: JobStore, status: Status) -> None:
         (restored,) = store.restore([_WHOLE.replace(status=status, owner=9)])
-        assert restored == _WHOLE.replace(status=status)
+        claim = 0 if status is Status.STARTED else _WHOLE.claim
+        assert restored == _WHOLE.replace(status=status, claim=claim)
         assert store.rescue() == []
         assert found(store, restored) == restored
+
+    def test_a_claim_of_before_a_restore_ends_nothing(self, store: JobStore) -> None:
+        store.insert(Job("a"))
+        (claimed,) = store.claim("a")
+        store.restore([claimed], on_conflict="replace")
+        with unchanged(store), pytest.raises(StaleClaim):
+            store.complete(claimed)
 
     def test_times_that_are_absent_become_now(self, store: JobStore, clock: ManualClock) -> None:
         (restored,) = store.restore([Job("a", id=1)])
@@ -94,10 +108,13 @@ class RestoreRules(JobStoreHarness):
             store.insert_many([Job("a"), Job("a")])
         assert store.insert(Job("a", id=7)).id == 7
 
-    def test_a_store_whose_claims_are_used_up_says_so(self, store: JobStore) -> None:
+    def test_the_largest_claim_that_is_restored_leaves_room_for_others(
+        self, store: JobStore
+    ) -> None:
         store.restore([Job("a", id=1, claim=MAX_CHOSEN_ID)])
-        with unchanged(store), pytest.raises(StoreFullError):
-            store.claim("a")
+        assert [job.claim for job in store.claim("a")] == [MAX_CHOSEN_ID + 1]
+        with unchanged(store), pytest.raises(InvalidJobError):
+            store.restore([Job("a", id=2, claim=MAX_CHOSEN_ID + 1)])
 
     def test_a_taken_id_is_an_error_and_nothing_is_stored(self, store: JobStore) -> None:
         stored = store.insert(Job("b"))
@@ -147,7 +164,7 @@ class RestoreRules(JobStoreHarness):
             (7, InvalidJobError),
             (Job("a", {1, 2}, id=9), EncodeError),
             (Job("a", id=9, result=object()), EncodeError),
-            (Job("a", id=9, error="\ud800"), EncodeError),
+            (Job("a", id=9, result="\ud800"), EncodeError),
         ],
         ids=label,
     )
