@@ -18,6 +18,7 @@ from tests.mounts import (
     mount_overlay,
     mount_tmpfs,
     needs_mounts,
+    needs_overlay,
 )
 
 pytest_plugins = ["tests.fixtures"]
@@ -132,7 +133,7 @@ def _use_in_processes(path: Path, before: int) -> None:
         assert store.check() == []
 
 
-@needs_mounts
+@needs_overlay
 def test_a_store_in_the_upper_layer_of_an_overlay_works(tmp_path: Path) -> None:
     def use() -> None:
         merged = _overlay(tmp_path)
@@ -141,7 +142,7 @@ def test_a_store_in_the_upper_layer_of_an_overlay_works(tmp_path: Path) -> None:
     in_child(use)
 
 
-@needs_mounts
+@needs_overlay
 def test_a_store_in_the_lower_layer_of_an_overlay_works(tmp_path: Path) -> None:
     """An image that was built with a store in it."""
     below = tmp_path / "lower" / "jobs.qdb"
@@ -156,7 +157,7 @@ def test_a_store_in_the_lower_layer_of_an_overlay_works(tmp_path: Path) -> None:
     assert (below / "000001" / "data.mdb").read_bytes() == unchanged
 
 
-@needs_mounts
+@needs_overlay
 def test_a_reader_of_the_lower_layer_sees_what_is_written_after_it_opened(tmp_path: Path) -> None:
     before = _build(tmp_path / "lower" / "jobs.qdb")
 
