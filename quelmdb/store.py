@@ -230,9 +230,12 @@ class Store(StoreReader, JobStore):
 
     def _give_back(self, jobs: list[Job]) -> None:
         """Releases what was claimed and could not be handed over."""
-        for job in jobs:
-            with suppress(JobError):
-                self.release(job)
+        try:
+            self._commit_all([self._verbs.release(job) for job in jobs])
+        except JobError:  # one of them was taken or destroyed meanwhile
+            for job in jobs:
+                with suppress(JobError):
+                    self.release(job)
 
     def _count_queued(self, names: Sequence[str | None]) -> int:
         return sum(len(self.jobs(Status.QUEUED, worker=worker)) for worker in names or (ANY,))
