@@ -3,6 +3,7 @@ another job or an altered one, and no crash of the interpreter where it can be h
 
 from __future__ import annotations
 
+import faulthandler
 import random
 import signal
 from collections import Counter
@@ -156,6 +157,7 @@ _LISTINGS: Final = (None, *Status)
 
 def _ask(path: Path) -> _Answers | str:
     """Asks everything, and writes; returns the error where nothing can be asked."""
+    faulthandler.disable()  # crashes are counted
     signal.alarm(20)  # a page that is its own neighbour might keep LMDB going for ever
     try:
         with quelmdb.open(path) as store:

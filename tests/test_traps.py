@@ -9,14 +9,13 @@
 | an environment used after a fork                 | test_fork                                    |
 | `open_db` hangs beside a writer                  | here: opening beside a writer                |
 | no checksums                                     | test_damage, test_corrupt_records            |
-| the map size is chosen once                      | here: a small address space; the file        |
-|                                                  | outgrows the map of another process          |
+| the map size is chosen once                      | here: the map is never resized; test_map     |
 | map or disk full poisons the transaction         | test_full_disk; test_errors: an error of a   |
 |                                                  | transaction leaves the store usable          |
 | disk full comes as an I/O error                  | test_errors: a short write to a full disk    |
 | disk full and a memory map: SIGBUS               | no writemap; the lock file: test_full_disk   |
-| `set_mapsize`                                    | never called (here: the map is never resized)|
-| another process grew the map                     | here: the file outgrows the map              |
+| `set_mapsize`                                    | here: the map is never resized               |
+| another process grew the map                     | test_map: a file that outgrows a small map   |
 | two opens of a file in one process               | test_processes: opened twice in one process  |
 | fork: the child aborts or closes                 | test_fork: the parent goes on unharmed       |
 | fork: the parent dies, the child goes on         | test_fork: a child that outlives its parent  |
@@ -63,7 +62,6 @@ from __future__ import annotations
 
 import os
 import random
-import resource
 import signal
 import sys
 import threading
@@ -76,7 +74,7 @@ import lmdb
 import pytest
 
 import quelmdb
-from quelmdb import Job, StoreFullError, environment, layout
+from quelmdb import Job, layout
 from quelmdb.writer import Writer
 from tests.children import Child, ChildDiedError, in_child
 from tests.damage import data_file, raw
@@ -148,80 +146,6 @@ def test_opening_beside_a_writer_lets_other_threads_run(path: Path) -> None:
         thread.join()
     with opened[0] as store:
         store.insert(Job("a"))
-
-
-# --- The map ------------------------------------------------------------------
-
-
-def _limit_address_space(size: int) -> None:
-    hard = resource.getrlimit(resource.RLIMIT_AS)[1]
-    resource.setrlimit(resource.RLIMIT_AS, (size, hard))
-
-
-@pytest.mark.parametrize("gibibytes", [1, 2, 8])
-def test_in_a_small_address_space_the_store_opens_and_works(gibibytes: int, path: Path) -> None:
-    """`ulimit -v`, as batch systems set it: the usual map has 1 TiB."""
-
-    def work() -> int:
-        _limit_address_space(gibibytes * 2**30)
-        with quelmdb.open(path) as store:
-            store.insert_many(Job("a", b"x" * 1000) for _ in range(5000))
-            store.complete_many(store.claim(limit=1000))
-            assert store.check() == []
-            return len(store.all())
-
-    assert in_child(work) == 5000
-
-
-def _with_a_map_of(size: int, pipe: Connection, path: Path) -> None:
-    """Inserts 4 MiB whenever it is told to, in a process with such a map."""
-    environment._MAP_SIZES = (size,)  # type: ignore[misc]
-    with quelmdb.open(path) as store:
-        while True:
-            try:
-                pipe.send(len(store.insert_many([Job("a", b"x" * MIB)] * 4)))
-            except StoreFullError as error:
-                pipe.send(str(error))
-            pipe.recv()
-
-
-def _small(pipe: Connection, path: Path) -> None:
-    _with_a_map_of(64 * MIB, pipe, path)
-
-
-def _usual(pipe: Connection, path: Path) -> None:
-    _with_a_map_of(2**40, pipe, path)
-
-
-def test_a_file_that_outgrows_a_small_map_is_a_clear_error_and_no_harm_to_others(
-    path: Path,
-) -> None:
-    with Child(_small, path) as small, Child(_usual, path) as usual:
-        for child in (small, usual):
-            assert child.receive() == 4
-        for _ in range(18):
-            usual.send()
-            assert usual.receive() == 4
-        small.send()
-        told = small.receive()
-        assert "ulimit -v" in told
-        assert str(path) in told
-        usual.send()
-        assert usual.receive() == 4
-    with quelmdb.open(path) as store:
-        assert len(store.all()) == 84
-
-
-def test_a_map_that_is_full_is_a_clear_error(path: Path) -> None:
-    with Child(_small, path) as small:
-        told: Any = None
-        while not isinstance(told, str):
-            told = small.receive()
-            small.send()
-        assert "ulimit -v" in told
-    with quelmdb.open(path) as store:
-        store.insert(Job("a"))
-        assert len(store.all()) > 4
 
 
 def test_the_map_is_never_resized(store: quelmdb.Store) -> None:
