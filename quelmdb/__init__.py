@@ -8,6 +8,7 @@ from quelmdb.errors import (
     CorruptStoreError,
     DecodeError,
     DiskError,
+    DurabilityError,
     EncodeError,
     ForkedStoreError,
     InvalidJobError,
@@ -36,8 +37,9 @@ from quelmdb.info import ReaderSlot, StoreInfo
 from quelmdb.job import ANY, Job, Status
 from quelmdb.memory import MemoryStore
 from quelmdb.owners import Owner
-from quelmdb.persistence import Batch, JobStore, JobView, Persistence, Problem, Snapshot
+from quelmdb.persistence import JobStore, JobView, Persistence, Problem, Snapshot
 from quelmdb.store import Store, open
+from quelmdb.writes import Batch, Submit
 
 __all__ = [
     "ANY",
@@ -48,6 +50,7 @@ __all__ = [
     "CorruptStoreError",
     "DecodeError",
     "DiskError",
+    "DurabilityError",
     "EncodeError",
     "ForkedStoreError",
     "InvalidJobError",
@@ -78,6 +81,7 @@ __all__ = [
     "StoreInfo",
     "StoreNotFoundError",
     "StorePermissionError",
+    "Submit",
     "TooLargeError",
     "TooManyReadersError",
     "UnsupportedFileSystemError",

@@ -3,7 +3,8 @@
     jobs.qdb/                mode 0700
       000001/data.mdb        a generation: an LMDB environment
       000001/lock.mdb
-      owners.lock            see `owners`
+      owners.lock            see `lockfile`, `owners`, `gate`
+      boot                   of ephemeral stores: see `boot`
 
 A generation is made under a temporary name, synced, then renamed, by one process
 at a time (the maintenance byte of the owners file): a crash leaves litter that the
@@ -18,11 +19,15 @@ import shutil
 import stat
 import threading
 import uuid
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from quelmdb import layout
-from quelmdb.environment import Environment
+from quelmdb import boot, layout
+from quelmdb.commit import Committer
+from quelmdb.durability import EPHEMERAL, FULL, Wanted
+from quelmdb.environment import Environment, structural_problems
 from quelmdb.errors import (
     CorruptStoreError,
     DiskError,
@@ -37,57 +42,138 @@ from quelmdb.errors import (
     StorePermissionError,
     UnsupportedFormatError,
 )
-from quelmdb.filesystem import has_no_space, refuse_network_file_system, sync_directory
+from quelmdb.filesystem import (
+    has_no_space,
+    refuse_copy_on_write,
+    refuse_network_file_system,
+    sync_directory,
+)
+from quelmdb.gate import Gate
+from quelmdb.lockfile import LockFile
 from quelmdb.names import Names
 from quelmdb.owners import Owners
-
-DURABILITY: Final = "full"
+from quelmdb.persistence import Problem
 
 _BEGUN: Final = layout.GENERATION + ".new"  # a generation that is being made
-_LITTER: Final = frozenset((_BEGUN, layout.OWNERS_FILE))
+_LITTER: Final = frozenset(
+    (_BEGUN, layout.OWNERS_FILE, layout.BOOT_FILE, layout.BOOT_FILE + ".new")
+)
+_SHOWN: Final = 3  # problems in a message
+
+Verify = Callable[[Environment], list[Problem]]
+"""Every rule of the format that does not hold."""
 
 
 class Opened:
     """A store that is open in this process, shared by everything that uses it."""
 
-    def __init__(self, path: Path, *, create: bool, readonly: bool) -> None:
+    def __init__(
+        self, path: Path, *, create: bool, readonly: bool, wanted: Wanted, verify: Verify
+    ) -> None:
         self.path = path
         self.readonly = readonly
         self.users = 1
+        self._wanted = wanted
+        self._mark = path / layout.BOOT_FILE
         generation = path / layout.GENERATION
-        if generation.exists():
-            if not (generation / layout.DATA_FILE).exists():
-                raise _not_a_store(path)
-            self.owners = Owners(path / layout.OWNERS_FILE, readonly=readonly)
-        elif create and not readonly:
+        if not generation.exists():
+            if not create or readonly:
+                raise _no_store(path)
             _refuse_foreign_files(path)
-            self.owners = Owners(path / layout.OWNERS_FILE, readonly=False)
-        else:
-            raise _no_store(path)
+        elif not (generation / layout.DATA_FILE).exists():
+            raise _not_a_store(path)
+        self._locks = LockFile(path / layout.OWNERS_FILE, readonly=readonly)
         try:
             if not generation.exists():
                 self._create(generation)
-            self.environment = Environment(generation, readonly=readonly, check=self._check)
+            self.ephemeral = self._mark.exists()
+            self.environment = self._open(generation, verify)
         except BaseException:
-            self.owners.close()
+            self._locks.close()
             raise
         self.names = Names(self.environment.databases)
+        self.owners = Owners(self._locks)
+        gate = None if self.ephemeral else Gate(self._locks)
+        self.committer = Committer(self.environment, self.names, self.owners, gate)
         if not readonly:  # whoever made the store may have died before its name was durable
             sync_directory(path)
             sync_directory(path.parent)
 
+    @property
+    def durability(self) -> str:
+        """What the store promises of a write that has returned."""
+        return EPHEMERAL if self.ephemeral else FULL
+
+    def refuse_other(self, wanted: Wanted) -> None:
+        """Raises `DurabilityError` where it is not what is asked for."""
+        wanted.refuse_other(str(self.path), self.durability, self.environment.capacity)
+
     def _create(self, generation: Path) -> None:
-        self.owners.lock_maintenance()  # waits for another creator
-        try:
-            if not generation.exists():
-                begun = self.path / _BEGUN
-                shutil.rmtree(begun, ignore_errors=True)
+        durability, capacity = self._wanted.for_new()
+        with self._maintenance():  # waits for another creator
+            if generation.exists():
+                return
+            begun = self.path / _BEGUN
+            shutil.rmtree(begun, ignore_errors=True)
+            try:
+                self._mark.unlink(missing_ok=True)
                 begun.mkdir(0o700)
-                Environment.create(begun, _new_meta())
+                if capacity is not None:
+                    refuse_copy_on_write(self.path)
+                    boot.record(self._mark)
+                Environment.create(begun, _new_meta(durability), capacity)
                 sync_directory(begun)
-                begun.rename(generation)
+            except BaseException:  # it may have taken all that was left of the disk
+                shutil.rmtree(begun, ignore_errors=True)
+                raise
+            begun.rename(generation)
+
+    def _open(self, generation: Path, verify: Verify) -> Environment:
+        if not self.ephemeral or boot.is_recorded(self._mark):
+            return self._open_environment(generation)
+        if self.readonly:
+            return self._open_verified(generation, verify)
+        with self._maintenance():  # one process verifies it, and others wait for that
+            if boot.is_recorded(self._mark):
+                return self._open_environment(generation)
+            environment = self._open_verified(generation, verify)
+            boot.record(self._mark)
+            return environment
+
+    def _open_verified(self, generation: Path, verify: Verify) -> Environment:
+        """As another run of the machine left it: nothing of it is trusted."""
+        self._refuse_damaged(structural_problems(generation))  # before LMDB sees it
+        environment = self._open_environment(generation)
+        try:
+            self._refuse_damaged(verify(environment))
+        except BaseException:
+            environment.close(lambda: StoreClosedError(f"{self.path} was closed"))
+            raise
+        return environment
+
+    def _refuse_damaged(self, problems: Sequence[object]) -> None:
+        if problems:
+            raise CorruptStoreError(
+                f"{self.path} is ephemeral, and did not survive the end of the machine's last run: "
+                f"{'; '.join(map(str, problems[:_SHOWN]))}"
+                f"{f' and {len(problems) - _SHOWN:,} more' if len(problems) > _SHOWN else ''}; "
+                "delete the directory, and fill a new store from where its jobs came from",
+                path=str(self.path),
+            )
+
+    def _open_environment(self, generation: Path) -> Environment:
+        return Environment(
+            generation, ephemeral=self.ephemeral, readonly=self.readonly, check=self._check
+        )
+
+    @contextmanager
+    def _maintenance(self) -> Iterator[None]:
+        """Keeps out other processes that create or verify."""
+        self._locks.lock(layout.MAINTENANCE_BYTE)
+        try:
+            yield
         finally:
-            self.owners.unlock_maintenance()
+            self._locks.unlock(layout.MAINTENANCE_BYTE)
 
     def _check(self, meta: dict[bytes, bytes]) -> None:
         """Raises where this is no store, or none that this version can serve."""
@@ -107,7 +193,6 @@ class Opened:
         needed = [
             ("byte order", layout.BYTE_ORDER[0], layout.BYTE_ORDER[1].decode()),
             ("features", layout.FEATURES_KEY, ""),
-            ("durability", layout.DURABILITY_KEY, DURABILITY),
         ]
         if not self.readonly:
             needed.append(("features for writing", layout.WRITE_FEATURES_KEY, ""))
@@ -121,24 +206,52 @@ class Opened:
                     expected=expected,
                     found=found,
                 )
+        durability = meta.get(layout.DURABILITY_KEY, b"").decode(errors="replace")
+        if durability not in (FULL, EPHEMERAL):
+            raise UnsupportedFormatError(
+                f"{path} has the durability {durability!r}, and this quelmdb knows {FULL!r} and "
+                f"{EPHEMERAL!r}; use a version of quelmdb that knows it",
+                path=path,
+                expected=(FULL, EPHEMERAL),
+                found=durability,
+            )
+        if durability != self.durability:
+            raise CorruptStoreError(
+                f"{path} is {durability}, and an ephemeral store alone has a file "
+                f"{self._mark.name}; "
+                + ("make an empty one" if durability == EPHEMERAL else "delete it"),
+                path=path,
+                expected=self.durability,
+                found=durability,
+            )
 
     def close(self) -> None:
         path = str(self.path)
-        self.environment.close(lambda: StoreClosedError(f"{path} was closed", path=path))
-        self.owners.close()
+
+        def gone() -> StoreError:
+            return StoreClosedError(f"{path} was closed", path=path)
+
+        self.committer.close(gone)
+        self.environment.close(gone)
+        self.owners.end()
+        self._locks.close()
 
     def forget(self) -> None:
         """In the child of a fork: lets go of everything without ending the parent's use."""
         path = str(self.path)
-        self.environment.forget(
-            lambda: ForkedStoreError(
+
+        def gone() -> StoreError:
+            return ForkedStoreError(
                 f"{path} was opened before a fork, and cannot be used in the child; open it "
                 "again there, or start processes with spawn or forkserver",
                 path=path,
             )
-        )
+
+        self.committer.forget(gone)
+        self.environment.forget(gone)
         self.names.forget()
-        self.owners.close()  # the child holds no locks yet, so none are dropped
+        self.owners.end()
+        self._locks.close()  # the child holds no locks yet, so none are dropped
 
 
 # What is open in this process, by device and inode of the directory. POSIX locks and
@@ -148,15 +261,24 @@ _inherited: set[tuple[int, int]] = set()  # what was open when this process was 
 _opening = threading.RLock()
 
 
-def acquire(path: str | os.PathLike[str], *, create: bool, readonly: bool) -> Opened:
-    """The store at `path`, opened or shared; to be given back by `release`.
+def acquire(
+    path: str | os.PathLike[str], *, create: bool, readonly: bool, wanted: Wanted, verify: Verify
+) -> Opened:
+    """The store at `path`, opened or shared; to be given back by `release`. An ephemeral
+    one of another run of the machine is served only where `verify` finds nothing.
 
     Raises the errors of the branch `StoreError`.
     """
     place = Path(os.path.abspath(os.fsdecode(path)))
     try:
         with _opening:
-            return _acquire(place, create=create, readonly=readonly)
+            opened = _acquire(place, create=create, readonly=readonly, wanted=wanted, verify=verify)
+            try:
+                opened.refuse_other(wanted)
+            except BaseException:
+                release(opened)
+                raise
+            return opened
     except OSError as error:
         if isinstance(error, StoreError):
             raise
@@ -175,7 +297,7 @@ def release(opened: Opened) -> None:
             opened.close()
 
 
-def _acquire(path: Path, *, create: bool, readonly: bool) -> Opened:
+def _acquire(path: Path, *, create: bool, readonly: bool, wanted: Wanted, verify: Verify) -> Opened:
     if not path.exists():
         if not create or readonly:
             raise _no_store(path)
@@ -189,7 +311,9 @@ def _acquire(path: Path, *, create: bool, readonly: bool) -> Opened:
     if opened is None:
         refuse_network_file_system(path)
         try:
-            opened = _open[key] = Opened(path, create=create, readonly=readonly)
+            opened = _open[key] = Opened(
+                path, create=create, readonly=readonly, wanted=wanted, verify=verify
+            )
         except StoreBusyError as error:
             if key not in _inherited:
                 raise
@@ -234,14 +358,14 @@ def _refuse_foreign_files(path: Path) -> None:
         raise _not_a_store(path)
 
 
-def _new_meta() -> list[tuple[bytes, bytes]]:
+def _new_meta(durability: str) -> list[tuple[bytes, bytes]]:
     return [
         layout.IDENTITY,
         (layout.FORMAT_KEY, layout.pack_number(layout.FORMAT_VERSION)),
         (layout.FEATURES_KEY, b""),
         (layout.WRITE_FEATURES_KEY, b""),
         layout.BYTE_ORDER,
-        (layout.DURABILITY_KEY, DURABILITY.encode()),
+        (layout.DURABILITY_KEY, durability.encode()),
         (layout.UUID_KEY, uuid.uuid4().bytes),
         (layout.NEXT_ID, layout.pack_number(1)),
         (layout.NEXT_CLAIM, layout.pack_number(1)),

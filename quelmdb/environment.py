@@ -1,8 +1,8 @@
 """One open LMDB environment: transactions, databases, room, errors.
 
 The only module that knows lmdb (but for its exceptions, which `engine_errors` maps).
-Transactions are given out to functions, never to be kept: `read` and `write` begin
-one, run the function and end it, in the same thread. Only a snapshot's read
+A transaction ends in the thread that began it: `read` begins one, runs a function
+and ends it; of write transactions `commit` takes care. Only a snapshot's read
 transaction lives longer.
 """
 
@@ -28,7 +28,7 @@ from quelmdb.errors import (
     StoreError,
     StoreFullError,
 )
-from quelmdb.filesystem import Room, fill_holes
+from quelmdb.filesystem import FixedRoom, GrowingRoom, Room, allocate_all, fill_holes
 
 T = TypeVar("T")
 Transaction: TypeAlias = "lmdb.Transaction[bytes]"
@@ -68,7 +68,12 @@ class Environment:
     """One generation of a store, open in this process."""
 
     def __init__(
-        self, directory: Path, *, readonly: bool, check: Callable[[dict[bytes, bytes]], None]
+        self,
+        directory: Path,
+        *,
+        ephemeral: bool,
+        readonly: bool,
+        check: Callable[[dict[bytes, bytes]], None],
     ) -> None:
         """Opens what exists; creates and changes nothing. `check` is given the content
         of `meta`, and raises where this is nothing that can be served.
@@ -77,12 +82,12 @@ class Environment:
         `mapped_error` makes of LMDB's errors.
         """
         self.directory = directory
+        self.ephemeral = ephemeral
         self.readonly = readonly
         self._data = directory / layout.DATA_FILE
         self._refuse_incomplete(2 * _SMALLEST_PAGE)
         self._lmdb = self._open()
         self._begin = self._lmdb.begin
-        self._writing = threading.RLock()  # a signal handler that writes gets an error, no deadlock
         self._uses: dict[object, int] = {}  # reads that are under way, with their threads
         self._use_ended = threading.Event()
         self._room: Room | None = None
@@ -94,10 +99,11 @@ class Environment:
             info = self._lmdb.info()
             self.page_size = self._lmdb.stat()["psize"]
             self._refuse_incomplete((info["last_pgno"] + 1) * self.page_size)
+            self.capacity: int | None = info["map_size"] if ephemeral else None
             self.databases = self._open_databases(check)
             if not readonly:
                 self._lmdb.reader_check()
-                self._room = Room(self._data)
+                self._room = self._make_room()
         except BaseException as error:
             self._lmdb.close()
             if is_foreign(error):
@@ -105,14 +111,20 @@ class Environment:
             raise
 
     @staticmethod
-    def create(directory: Path, meta: list[tuple[bytes, bytes]]) -> None:
-        """Makes a new environment in an existing empty directory, synced."""
+    def create(
+        directory: Path, meta: list[tuple[bytes, bytes]], capacity: int | None = None
+    ) -> None:
+        """Makes a new environment in an existing empty directory, synced; an ephemeral
+        one, with all of its file allocated, where it gets a capacity in bytes.
+
+        Raises `OSError` where there is no space for it.
+        """
         path = directory / layout.DATA_FILE
         try:
             with (
                 lmdb.open(
                     str(directory),
-                    map_size=64 * 2**20,
+                    map_size=capacity or 64 * 2**20,
                     max_dbs=16,
                     mode=0o600,
                     lock=False,
@@ -125,6 +137,8 @@ class Environment:
                     transaction.put(key, value, db=databases.meta)
         except lmdb.Error as error:
             raise mapped_error(error, path) from error
+        if capacity is not None:
+            allocate_all(path, capacity)
 
     def read(self, work: Callable[[Transaction], T]) -> T:
         """Runs `work` in a read transaction of its own: one point in time."""
@@ -143,29 +157,30 @@ class Environment:
         finally:
             self._end_use(use)
 
-    def write(self, work: Callable[[Transaction], T], failed: Callable[[bool], None]) -> T:
-        """Runs `work` in a write transaction: all of it is durable on return, or
-        nothing has changed.
+    def begin_write(self) -> Transaction:
+        """A write transaction, which waits for those of other threads and processes. To be
+        ended in this thread, by `commit()` or by `undo`."""
+        if self.readonly or self._gone is not None:
+            self.raise_if_readonly()
+            self.raise_if_gone()
+        now = time.monotonic()
+        if now >= self._next_reader_check:  # the slots of killed readers keep pages alive
+            self._next_reader_check = now + _READER_CHECK_SECONDS
+            self._lmdb.reader_check()
+        return self._begin(write=True)
 
-        Where anything is raised, `failed` is told first, before other threads write,
-        whether all was committed nevertheless: an interrupt came behind the commit.
-        """
-        with self._writing:  # threads queue here, where a signal reaches them
-            transaction = None
-            try:
-                transaction = self._begin_write()
-                result = work(transaction)
-                transaction.commit()
-            except BaseException as error:
-                committed = False
-                if transaction is not None:  # which an interrupt would leave open
-                    committed = not is_foreign(error) and not _is_open(transaction)
-                    _abort(transaction)
-                failed(committed)
-                if is_foreign(error):
-                    raise self._error(error) from error
-                raise
-        return result
+    def undo(self, transaction: Transaction | None, error: BaseException) -> bool:
+        """Ends a write transaction in which, or in whose commit, `error` was raised. Returns
+        whether all was committed nevertheless: an interrupt came behind the commit."""
+        if transaction is None:
+            return False
+        committed = not is_foreign(error) and not _is_open(transaction)
+        _abort(transaction)  # which an interrupt would leave open
+        return committed
+
+    def error_for(self, error: BaseException) -> BaseException:
+        """The library's error for one that came out of a transaction; or that one itself."""
+        return self._error(error) if is_foreign(error) else error
 
     def ensure_room(self, transaction: Transaction, growth: int) -> None:
         """Within a write transaction, before jobs are added: sees to it that `growth`
@@ -174,7 +189,7 @@ class Environment:
         Raises `StoreFullError` where they cannot be.
         """
         assert self._room is not None
-        self._room.ensure(self.used_bytes(), growth, lambda: self._recyclable(transaction))
+        self._room.ensure(growth, self.used_bytes, lambda: self._recyclable(transaction))
 
     def begin_read(self) -> Transaction:
         """A read transaction, to be aborted by the caller. 0.2 us."""
@@ -222,12 +237,12 @@ class Environment:
         return self._lmdb.readers()
 
     def close(self, gone: Callable[[], StoreError]) -> None:
-        """Waits for what is under way in other threads, and closes. Every later use
-        raises `gone()`."""
+        """Waits for reads that are under way in other threads, and closes. Nobody writes
+        (LMDB would wait for a writer, and make it unable to end). Every later use raises
+        `gone()`."""
         self._retire(gone)
-        with self._writing:  # LMDB would wait for a writer, and make it unable to end,
-            self._wait_for_uses()  # and take the map from under readers
-            self._lmdb.close()
+        self._wait_for_uses()  # LMDB would take the map from under readers
+        self._lmdb.close()
         if self._room is not None:
             self._room.close()
 
@@ -235,7 +250,6 @@ class Environment:
         """In the child of a fork: lets go without closing, since the locks, the reader
         slots and the transactions are the parent's. Every later use raises `gone()`."""
         self._retire(gone)
-        self._writing = threading.RLock()  # another thread of the parent may have held it
         self._uses = {}
         del self._lmdb, self.databases
         if self._room is not None:
@@ -266,15 +280,6 @@ class Environment:
         self.is_gone = True
         self._begin = refuse
 
-    def _begin_write(self) -> Transaction:
-        self.raise_if_readonly()
-        self.raise_if_gone()
-        now = time.monotonic()
-        if now >= self._next_reader_check:  # the slots of killed readers keep pages alive
-            self._next_reader_check = now + _READER_CHECK_SECONDS
-            self._lmdb.reader_check()
-        return self._begin(write=True)
-
     def _recyclable(self, transaction: Transaction) -> int:
         """How many bytes of the file hold nothing, about: free, or about to be."""
         pages = 0
@@ -289,7 +294,9 @@ class Environment:
             # before goes on with the old one: done before LMDB maps it, also for reading.
             os.close(os.open(self._data, os.O_RDWR))
             fill_holes(self.directory / layout.LOCK_FILE, _LOCK_BYTES)
-        for map_size in _MAP_SIZES:
+        # An ephemeral store has the size that it was made with: LMDB would resize the file
+        # under other processes where it is opened with another.
+        for map_size in (0,) if self.ephemeral else _MAP_SIZES:
             try:
                 return lmdb.open(
                     str(self.directory),
@@ -299,6 +306,8 @@ class Environment:
                     create=False,
                     mode=0o600,
                     readonly=self.readonly,
+                    sync=not self.ephemeral,
+                    writemap=self.ephemeral and not self.readonly,
                     lib_version=0,
                 )
             except lmdb.MemoryError:
@@ -310,6 +319,12 @@ class Environment:
             "limit (ulimit -v)",
             path=str(self._data),
         )
+
+    def _make_room(self) -> Room:
+        if self.capacity is None:
+            return GrowingRoom(self._data)
+        fill_holes(self._data, self.capacity)  # a copy of the file may have some
+        return FixedRoom(self._data, self.capacity)
 
     def _open_databases(self, check: Callable[[dict[bytes, bytes]], None]) -> Databases:
         if self.readonly:
@@ -338,6 +353,8 @@ class Environment:
     def _error(self, error: Exception) -> StoreError:
         if self._gone is not None:  # closed by another thread meanwhile
             return self._gone()
+        if isinstance(error, lmdb.MapFullError) and self._room is not None:
+            return self._room.full(error)
         return mapped_error(error, self._data)
 
 

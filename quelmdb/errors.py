@@ -5,6 +5,7 @@
     │   ├── StoreNotFoundError         (FileNotFoundError)
     │   ├── NotAStoreError             (ValueError)
     │   ├── UnsupportedFormatError     (ValueError)   another version, feature or byte order
+    │   ├── DurabilityError            (ValueError)   another durability or capacity
     │   ├── StoreClosedError           (ValueError)
     │   ├── SnapshotEndedError         (ValueError)
     │   ├── CorruptStoreError          (OSError)
@@ -75,6 +76,10 @@ class NotAStoreError(StoreError, ValueError):
 class UnsupportedFormatError(StoreError, ValueError):
     """The store was written in a format, with a feature, or on a byte order
     that this version cannot serve."""
+
+
+class DurabilityError(StoreError, ValueError):
+    """The durability or capacity that is asked for is none, or not that of the store."""
 
 
 class StoreClosedError(StoreError, ValueError):

@@ -6,7 +6,7 @@ import errno
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
 from quelmdb.errors import StoreFullError, UnsupportedFileSystemError
 
@@ -20,10 +20,16 @@ _NETWORK_TYPES: Final = frozenset(
     "fuse.ceph-fuse fuse.gcsfuse fuse.davfs2 fuse.juicefs fuse.cephfs fuse.moosefs".split()
 )
 
+# Types that write to a new place what is in a file already: they cannot promise that there
+# is one, however much of the file was allocated.
+_COPY_ON_WRITE_TYPES: Final = frozenset("btrfs zfs bcachefs fuse.zfs nilfs2".split())
+
 _NO_FALLOCATE: Final = frozenset((errno.EOPNOTSUPP, errno.EINVAL))  # not on every system
 _NO_SPACE: Final = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EFBIG))
 
 MIB: Final = 2**20
+
+_GRANT: Final = 256  # the part of what is free that is given out before the next look
 
 
 def refuse_network_file_system(path: Path) -> None:
@@ -36,6 +42,19 @@ def refuse_network_file_system(path: Path) -> None:
         raise UnsupportedFileSystemError(
             f"{path} is on {kind}, a network file system: its memory maps and locks do not hold "
             "between hosts; put the store on a local disk",
+            path=str(path),
+            found=kind,
+        )
+
+
+def refuse_copy_on_write(path: Path) -> None:
+    """Raises `UnsupportedFileSystemError` where space in a file cannot be kept for it."""
+    kind = _file_system_type(path)
+    if kind in _COPY_ON_WRITE_TYPES:
+        raise UnsupportedFileSystemError(
+            f"{path} is on {kind}, which copies on write: it cannot promise the space that an "
+            "ephemeral store has allocated, and a full disk would be the end of the process; "
+            "put it on another file system (tmpfs, ext4, xfs), or make a full one",
             path=str(path),
             found=kind,
         )
@@ -116,34 +135,58 @@ def fill_holes(path: Path, size: int) -> None:
             os.close(descriptor)
 
 
+def allocate_all(path: Path, size: int) -> None:
+    """Makes a file `size` bytes long, all of them allocated and durable. Raises `OSError`."""
+    descriptor = os.open(path, os.O_RDWR)
+    try:
+        allocate(descriptor, 0, size)
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 def reserve(used: int) -> int:
     """The bytes that are kept back for claims and completions in a file that uses
     `used` bytes: 1/32 of it, at least 4 MiB and at most 64 MiB."""
     return min(max(used // 32, 4 * MIB), 64 * MIB)
 
 
-class Room:
-    """The space of a data file that is allocated ahead of its use.
+Measure = Callable[[], int]
+"""Tells a number of bytes; to be asked only where it matters."""
 
-    Inserts are let in while the reserve behind the used part is allocated, so that
-    on a full disk inserts are refused and claims and completions, which need pages
-    of their own for a while, still work. All calls are made under the write lock.
-    """
+
+class Room(Protocol):
+    """The space that a store has. Inserts are let in while a reserve is left behind them,
+    so that in a full store claims and completions, which need pages of their own for a
+    while, still work. All calls are made under the write lock."""
+
+    def ensure(self, growth: int, used: Measure, recyclable: Measure) -> None:
+        """Sees to the room for `growth` bytes more, beside the reserve, in a file that is
+        in use up to `used()`, where pages that hold nothing have `recyclable()` bytes.
+
+        Raises `StoreFullError` where there is none.
+        """
+
+    def full(self, reason: object) -> StoreFullError:
+        """The error for a store without any room."""
+
+    def close(self) -> None: ...
+
+
+class GrowingRoom:
+    """The room of a file that grows: its space is allocated ahead of its use."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._descriptor = os.open(path, os.O_RDWR)
         self._allocated = 0
 
-    def ensure(self, used: int, growth: int, recyclable: Callable[[], int]) -> None:
-        """Allocates what an insert of `growth` bytes needs, with the reserve behind it.
-
-        Where the disk is full it is let in all the same while the file has as much that
-        is unused: behind its used part, or inside of it (`recyclable()`, bytes). Raises
-        `StoreFullError` otherwise.
-        """
-        kept = reserve(used)
-        needed = used + growth + kept
+    def ensure(self, growth: int, used: Measure, recyclable: Measure) -> None:
+        """Allocates what is needed. Where the disk is full, inserts are let in all the same
+        while the file has as much that is unused, behind its used part or inside of it."""
+        in_use = used()
+        kept = reserve(in_use)
+        needed = in_use + growth + kept
         if needed <= self._allocated:
             return
         self._allocated = os.fstat(self._descriptor).st_size  # others allocate, too
@@ -151,13 +194,20 @@ class Room:
             return
         if self._allocate(needed + kept // 4) or self._allocate(needed):
             return
-        if self._allocated - used + recyclable() < growth + kept:
+        if self._allocated - in_use + recyclable() < growth + kept:
             raise StoreFullError(
                 f"no space left on the file system of {self._path}: {growth:,} bytes more, and "
                 f"{kept:,} in reserve for claims and completions, do not fit; free some space, "
                 "or destroy jobs and insert less at a time",
                 path=str(self._path),
             )
+
+    def full(self, reason: object) -> StoreFullError:
+        return StoreFullError(
+            f"{self._path}: the map of this process is full; nothing was changed; raise its "
+            f"limit of address space (ulimit -v) ({reason})",
+            path=str(self._path),
+        )
 
     def _allocate(self, size: int) -> bool:
         """Makes the file `size` bytes (whole MiB) long, all of them allocated, if it can."""
@@ -173,3 +223,36 @@ class Room:
 
     def close(self) -> None:
         os.close(self._descriptor)
+
+
+class FixedRoom:
+    """The room of a file that has a capacity, all of it allocated when it was made."""
+
+    def __init__(self, path: Path, capacity: int) -> None:
+        self._path = path
+        self._capacity = capacity
+        self._kept = min(max(capacity // 16, MIB), 64 * MIB)
+        self._granted = 0
+
+    def ensure(self, growth: int, used: Measure, recyclable: Measure) -> None:
+        if growth <= self._granted:
+            self._granted -= growth
+            return
+        free = self._capacity - used() - self._kept
+        if growth > free:
+            free += recyclable()
+            if growth > free:
+                raise self.full(f"{growth:,} bytes more were asked for")
+        # To look costs as much as to insert. Other processes are granted as much meanwhile.
+        self._granted = (free - growth) // _GRANT
+
+    def full(self, reason: object) -> StoreFullError:
+        return StoreFullError(
+            f"{self._path} is full: it has a capacity of {self._capacity:,} bytes, of which "
+            f"{self._kept:,} are kept for claims and completions; nothing was changed; destroy "
+            f"jobs, or load a dump of it into a store with more ({reason})",
+            path=str(self._path),
+        )
+
+    def close(self) -> None:
+        pass

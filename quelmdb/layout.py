@@ -34,7 +34,11 @@ GENERATION: Final = "000001"
 DATA_FILE: Final = "data.mdb"
 LOCK_FILE: Final = "lock.mdb"
 OWNERS_FILE: Final = "owners.lock"
-MAINTENANCE_BYTE: Final = 0  # of the owners file; byte N belongs to owner N
+BOOT_FILE: Final = "boot"  # only an ephemeral store has it
+
+# Of the owners file; byte N belongs to owner N, and owners end at 2**32 - 1.
+MAINTENANCE_BYTE: Final = 0
+WRITER_BYTE: Final = 2**32  # and the byte behind it
 
 # --- Sub-databases ---------------------------------------------------------
 

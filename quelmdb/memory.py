@@ -11,6 +11,7 @@ import threading
 import time
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
@@ -19,6 +20,7 @@ from typing import Any, Final, TypeVar, Unpack
 from quelmdb.codec import DEFAULT_LIMIT, Codec
 from quelmdb.errors import (
     InvalidJobError,
+    QuelmdbError,
     SnapshotEndedError,
     StoreClosedError,
     WrongThreadError,
@@ -34,20 +36,9 @@ from quelmdb.job import (
     id_of,
     worker_name,
 )
-from quelmdb.persistence import (
-    Batch,
-    Clock,
-    IdView,
-    JobStore,
-    JobView,
-    OnConflict,
-    Operation,
-    Page,
-    Problem,
-    Reader,
-    Snapshot,
-)
+from quelmdb.persistence import Clock, IdView, JobStore, JobView, Page, Problem, Reader, Snapshot
 from quelmdb.tables import Table, TableWrites, Transaction, claim, decoded, id_in, problems
+from quelmdb.writes import Batch, OnConflict, Operation, Submit
 
 _T = TypeVar("_T")
 
@@ -101,14 +92,16 @@ class MemoryStore(_MemoryReader, JobStore):
         self._read(lambda table: None)
 
     def insert(self, job: Job) -> Job:
-        return self.insert_many([job])[0]
+        stored: Job = self._run(self._writes.insert(job))
+        return stored
 
     def insert_many(self, jobs: Iterable[Job]) -> list[Job]:
         stored: list[Job] = self._run(self._writes.insert_many(jobs))
         return stored
 
     def update(self, job: Job) -> Job:
-        return self.update_many([job])[0]
+        stored: Job = self._run(self._writes.update(job))
+        return stored
 
     def update_many(self, jobs: Iterable[Job]) -> list[Job]:
         stored: list[Job] = self._run(self._writes.update_many(jobs))
@@ -127,6 +120,11 @@ class MemoryStore(_MemoryReader, JobStore):
     def batch(self) -> Batch:
         self._read(lambda table: None)
         return Batch(self._writes, self._commit)
+
+    @property
+    def submit(self) -> Submit:
+        self._read(lambda table: None)
+        return Submit(self._writes, self._send)
 
     def snapshot(self) -> Snapshot:
         return _MemorySnapshot(self._read(Table.copy), self._read)
@@ -170,6 +168,16 @@ class MemoryStore(_MemoryReader, JobStore):
 
     def _run(self, operation: Operation) -> Any:
         return self._commit([operation])[0]
+
+    def _send(self, operation: Operation) -> Future[Any]:
+        """It is done at once; there is nothing to wait for."""
+        future: Future[Any] = Future()
+        self._read(lambda table: None)
+        try:
+            future.set_result(self._run(operation))
+        except QuelmdbError as error:
+            future.set_exception(error)
+        return future
 
     def _commit(self, operations: Sequence[Operation]) -> list[Any]:
         def run(table: Table) -> list[Any]:

@@ -9,18 +9,16 @@ from Que.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Literal, Protocol, Self, TypedDict, Unpack
+from typing import Any, Protocol, Self, TypedDict, Unpack
 
-from quelmdb.errors import BatchError
 from quelmdb.job import ANY, INCOMPLETE, Job, Status, Worker, WorkerFilter
+from quelmdb.writes import Batch, OnConflict, Submit
 
 Clock = Callable[[], int]
 """Tells the time in microseconds since 1970 (UTC)."""
-
-OnConflict = Literal["error", "skip", "replace"]
 
 
 class Page(TypedDict, total=False):
@@ -206,102 +204,6 @@ class Problem:
         return f"{where}{self.message} [{self.rule}]"
 
 
-Operation = Callable[[Any], Any]
-"""A write that is checked and encoded, and takes a store's open transaction."""
-
-
-class Writes(Protocol):
-    """The writes of a store as operations: each method raises for bad input at
-    once, and returns what is left to be done inside the transaction."""
-
-    def insert_many(self, jobs: Iterable[Job]) -> Operation: ...
-
-    def update_many(self, jobs: Iterable[Job]) -> Operation: ...
-
-    def destroy_many(self, jobs_or_ids: Iterable[Job | int | None]) -> Operation: ...
-
-    def complete_many(self, jobs: Iterable[Job]) -> Operation: ...
-
-    def complete(self, job: Job, result: Any) -> Operation: ...
-
-    def fail(self, job: Job, error: str) -> Operation: ...
-
-    def release(self, job: Job) -> Operation: ...
-
-
-class Batch:
-    """Writes that are recorded, and applied in one transaction when the `with`
-    block ends: all of them, in order, or none.
-
-    Bad input raises at the call; what only the store can know (an id that is
-    taken, a stale claim) raises at the end of the block. Where the block itself
-    raises, nothing is applied.
-    """
-
-    def __init__(self, writes: Writes, commit: Callable[[Sequence[Operation]], list[Any]]) -> None:
-        self._writes = writes
-        self._commit = commit
-        self._recorded: list[Operation] | None = None  # None outside of the block
-        self.results: list[Any] = []
-        """After the block: what each call would have returned from the store, in order."""
-
-    def insert(self, job: Job) -> None:
-        self._record(_first_of(self._writes.insert_many([job])))
-
-    def insert_many(self, jobs: Iterable[Job]) -> None:
-        self._record(self._writes.insert_many(jobs))
-
-    def update(self, job: Job) -> None:
-        self._record(_first_of(self._writes.update_many([job])))
-
-    def update_many(self, jobs: Iterable[Job]) -> None:
-        self._record(self._writes.update_many(jobs))
-
-    def destroy(self, job_or_id: Job | int | None) -> None:
-        self._record(self._writes.destroy_many([job_or_id]))
-
-    def destroy_many(self, jobs_or_ids: Iterable[Job | int | None]) -> None:
-        self._record(self._writes.destroy_many(jobs_or_ids))
-
-    def complete(self, job: Job, result: Any = None) -> None:
-        self._record(self._writes.complete(job, result))
-
-    def complete_many(self, jobs: Iterable[Job]) -> None:
-        self._record(self._writes.complete_many(jobs))
-
-    def fail(self, job: Job, error: str) -> None:
-        self._record(self._writes.fail(job, error))
-
-    def release(self, job: Job) -> None:
-        self._record(self._writes.release(job))
-
-    def _record(self, operation: Operation) -> None:
-        if self._recorded is None:
-            raise BatchError("a batch takes writes inside of its `with` block alone")
-        self._recorded.append(operation)
-
-    def __enter__(self) -> Self:
-        if self._recorded is not None:
-            raise BatchError("this batch is being recorded already")
-        self._recorded = []
-        self.results = []
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        recorded, self._recorded = self._recorded, None
-        if kind is None and recorded:
-            self.results = self._commit(recorded)
-
-
-def _first_of(operation: Operation) -> Operation:
-    return lambda transaction: operation(transaction)[0]
-
-
 class JobStore(Reader, Persistence):
     """A store that runners can work on. Every method may be called from any thread.
 
@@ -336,6 +238,11 @@ class JobStore(Reader, Persistence):
     @abstractmethod
     def batch(self) -> Batch:
         """Writes that happen together, or not at all."""
+
+    @property
+    @abstractmethod
+    def submit(self) -> Submit:
+        """The same writes without waiting: each returns a future of its result."""
 
     @abstractmethod
     def snapshot(self) -> Snapshot:

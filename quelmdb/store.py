@@ -5,76 +5,99 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
-from typing import Any, Literal, TypeVar
+from typing import Any, TypedDict, TypeVar
 
-from quelmdb import directory, owners
+from quelmdb import directory
+from quelmdb.claims import Claims, drive
 from quelmdb.codec import DEFAULT_LIMIT, Codec
+from quelmdb.durability import Durability, wanted
 from quelmdb.environment import Transaction
-from quelmdb.errors import (
-    CorruptRecordError,
-    InvalidJobError,
-    JobError,
-    StoreClosedError,
-    UnsupportedFormatError,
-)
+from quelmdb.errors import StoreClosedError
 from quelmdb.info import StoreInfo, store_info
-from quelmdb.job import ANY, Job, Status, Worker, checked_time, worker_name
+from quelmdb.job import Job, Worker, checked_time
 from quelmdb.maintenance.check import check
-from quelmdb.persistence import Batch, Clock, JobStore, OnConflict, Problem, Snapshot
+from quelmdb.persistence import Clock, JobStore, Problem, Snapshot
 from quelmdb.reading import StoreReader, StoreSnapshot
-from quelmdb.verbs import Verb, Verbs, rescue
-from quelmdb.writer import Writer
+from quelmdb.requests import FutureRequest, Request, Verb
+from quelmdb.verbs import Claim, Verbs
+from quelmdb.writes import Batch, OnConflict, Submit
 
 T = TypeVar("T")
+R = TypeVar("R", bound=Request[Any])
 
-_RESCUE_SECONDS = 1.0
-_RESCUE_PAGE = 1000  # jobs a transaction
+
+class Options(TypedDict, total=False):
+    """Those of `open`."""
+
+    durability: Durability | None
+    create: bool
+    readonly: bool
+    capacity: int | None
+    clock: Clock | None
+    argument_limit: int
+    write_timeout: float | None
 
 
 def open(
     path: str | os.PathLike[str],
     *,
-    durability: Literal["full"] | None = None,
+    durability: Durability | None = None,
     create: bool = True,
     readonly: bool = False,
+    capacity: int | None = None,
     clock: Clock | None = None,
     argument_limit: int = DEFAULT_LIMIT,
+    write_timeout: float | None = None,
 ) -> Store:
     """Opens the store in the directory `path`, which is made where it is absent.
 
-    `durability`: "full" is the only one so far: what a call has returned survives the
-    death of any process, a crash of the system and loss of power. None takes what the
-    store has. `create=False` raises `StoreNotFoundError` where there is no store.
-    `readonly` opens for looking only. `clock` tells the time in microseconds since
-    1970 (for tests). `argument_limit`: the most bytes of one job's arguments, or of its
-    result, as CBOR; it binds writes through this handle, not what is stored already.
+    `durability`, chosen at creation and the same for all who open it: "full", where what
+    a call has returned survives the death of any process, a crash of the system and loss
+    of power, at two syncs of the disk a transaction; or "ephemeral", where it survives
+    the death of any process, and costs no sync. None takes what the store has, and "full"
+    for a new one. `capacity`: of an ephemeral store, the bytes of its file, all allocated
+    at creation; 1 GiB if not said, at least 4 MiB. After the end of the machine's run
+    an ephemeral store is verified before it is served, O(jobs).
+
+    `create=False` raises `StoreNotFoundError` where there is no store. `readonly` opens for
+    looking only. `clock` tells the time in microseconds since 1970 (for tests).
+    `argument_limit`: the most bytes of one job's arguments, or of its result, as CBOR; it
+    binds writes through this handle, not what is stored already. `write_timeout`: the most
+    seconds that a call waits for the writes of others before it raises
+    `StoreBusyError`; None waits, and logs that it does. An ephemeral store waits for a
+    transaction of another process without a timeout.
 
     A process opens a store once: opened again, it is shared, and closed with its last
-    user. Raises the errors of the branch `StoreError`.
+    user. Raises the errors of the branch `StoreError`; of these `DurabilityError` for
+    another durability or capacity than that of the store.
     """
-    if durability not in (None, directory.DURABILITY):
-        raise UnsupportedFormatError(
-            f"unknown durability {durability!r}; known is {directory.DURABILITY!r}",
-            expected=directory.DURABILITY,
-            found=durability,
-        )
+    if write_timeout is not None and not write_timeout > 0:
+        raise ValueError(f"write_timeout is None or above 0, not {write_timeout!r}")
     codec = Codec(argument_limit)
-    opened = directory.acquire(path, create=create, readonly=readonly)
-    return Store(opened, codec, clock or _now)
+    opened = directory.acquire(
+        path,
+        create=create,
+        readonly=readonly,
+        wanted=wanted(durability, capacity),
+        verify=check,
+    )
+    return Store(opened, codec, clock or _now, write_timeout)
 
 
 class Store(StoreReader, JobStore):
     """A store of jobs on LMDB. Made by `quelmdb.open`."""
 
-    def __init__(self, opened: directory.Opened, codec: Codec, clock: Clock) -> None:
+    def __init__(
+        self, opened: directory.Opened, codec: Codec, clock: Clock, write_timeout: float | None
+    ) -> None:
         super().__init__(opened.environment, opened.names)
         self._opened = opened
-        self._owners = opened.owners
+        self._committer = opened.committer
         self._verbs = Verbs(codec)
+        self._claims = Claims(self, self._verbs, opened.owners)
         self._clock = clock
+        self._write_timeout = write_timeout
         self._closed = False
-        self._next_rescue = 0.0
 
     def __repr__(self) -> str:
         return f"<Store {self.path!r}{' (closed)' if self._closed else ''}>"
@@ -90,13 +113,13 @@ class Store(StoreReader, JobStore):
     # --- Writing ------------------------------------------------------------
 
     def insert(self, job: Job) -> Job:
-        return self.insert_many((job,))[0]
+        return self._commit(self._verbs.insert(job))
 
     def insert_many(self, jobs: Iterable[Job]) -> list[Job]:
         return self._commit(self._verbs.insert_many(jobs))
 
     def update(self, job: Job) -> Job:
-        return self.update_many((job,))[0]
+        return self._commit(self._verbs.update(job))
 
     def update_many(self, jobs: Iterable[Job]) -> list[Job]:
         return self._commit(self._verbs.update_many(jobs))
@@ -114,35 +137,15 @@ class Store(StoreReader, JobStore):
         self._raise_if_ended()
         return Batch(self._verbs, self._commit_all)
 
+    @property
+    def submit(self) -> Submit:
+        self._raise_if_ended()
+        return Submit(self._verbs, lambda verb: self._send(FutureRequest, verb).future)
+
     # --- Runners ------------------------------------------------------------
 
     def claim(self, *workers: Worker, limit: int = 1) -> list[Job]:
-        if type(limit) is not int or limit < 0:
-            raise InvalidJobError(f"a limit is an int of 0 or more, not {limit!r}", found=limit)
-        names = list(dict.fromkeys(map(worker_name, workers)))
-        queued = self._count_queued(names)
-        rescued: list[Job] = []
-        if queued < limit or time.monotonic() >= self._next_rescue:
-            rescued = self.rescue()
-        if not limit or not (queued or rescued):
-            return []
-        damaged: list[CorruptRecordError] = []
-        verb = self._verbs.claim(names, limit, damaged.append)
-        taken: list[tuple[Writer, list[Job]]] = []
-
-        def take(writer: Writer) -> list[Job]:
-            taken.append((writer, verb(writer)))
-            return taken[0][1]
-
-        try:
-            claimed = self._commit(take)
-            self._report_all(damaged)
-        except BaseException:
-            for writer, jobs in taken:
-                if writer.committed:  # and nobody will ever hear of it
-                    self._give_back(jobs)
-            raise
-        return claimed
+        return drive(self._claims.claim(workers, limit), self._commit)
 
     def complete(self, job: Job, result: Any = None) -> Job:
         return self._commit(self._verbs.complete(job, result))
@@ -157,20 +160,7 @@ class Store(StoreReader, JobStore):
         return self._commit(self._verbs.release(job))
 
     def rescue(self) -> list[Job]:
-        self._environment.raise_if_readonly()
-        self._next_rescue = time.monotonic() + _RESCUE_SECONDS
-        dead = {owner.number for owner in self._list_owners() if not owner.alive}
-        rescued: list[Job] = []
-        damaged: list[CorruptRecordError] = []
-        if dead:
-            started = list(self.jobs(Status.STARTED).ids())
-            for first in range(0, len(started), _RESCUE_PAGE):
-                ids = started[first : first + _RESCUE_PAGE]
-                rescued += self._commit(rescue(ids, dead, damaged.append))
-            self._report_all(damaged)
-            if not damaged:  # which may be theirs, and readable again one day
-                self._commit(lambda writer: writer.strike_out(dead))
-        return rescued
+        return drive(self._claims.rescue(), self._commit)
 
     # --- The whole ----------------------------------------------------------
 
@@ -181,7 +171,7 @@ class Store(StoreReader, JobStore):
     def info(self) -> StoreInfo:
         """Sizes, counts, readers and owners, for people. O(workers)."""
         self._raise_if_ended()
-        return store_info(self._opened, self._list_owners())
+        return store_info(self._opened, self._claims.owners())
 
     def check(self) -> list[Problem]:
         self._raise_if_ended()
@@ -203,51 +193,28 @@ class Store(StoreReader, JobStore):
             raise StoreClosedError(f"{self.path} was closed", path=self.path)
 
     def _commit(self, verb: Verb[T]) -> T:
-        return self._commit_all([verb])[0]
-
-    def _commit_all(self, verbs: Sequence[Verb[T]]) -> list[T]:
-        """Runs verbs in one write transaction."""
         if self._closed:
             self._raise_if_ended()
         now = checked_time(self._clock())
-        writer: Writer | None = None
+        unreceived: Any = self._give_back if type(verb) is Claim else None
+        done: T = self._committer.run(verb, now, self._write_timeout, unreceived)
+        return done
 
-        def work(transaction: Transaction) -> list[T]:
-            nonlocal writer
-            writer = Writer(transaction, self._environment, self._names, self._owners, now)
-            results = [verb(writer) for verb in verbs]
-            writer.finish()
-            return results
+    def _send(self, kind: Callable[[Verb[Any], int], R], verb: Verb[Any]) -> R:
+        """The request that `kind` makes of it, on its way."""
+        if self._closed:
+            self._raise_if_ended()
+        request = kind(verb, checked_time(self._clock()))
+        self._committer.submit(request)
+        return request
 
-        def failed(committed: bool) -> None:
-            if writer is not None:
-                writer.ended(committed)
+    def _commit_all(self, verbs: Sequence[Verb[Any]]) -> list[Any]:
+        """Runs verbs in one write transaction."""
+        return self._commit(lambda writer: [verb(writer) for verb in verbs])
 
-        results = self._environment.write(work, failed)
-        assert writer is not None
-        writer.ended(True)
-        return results
-
-    def _give_back(self, jobs: list[Job]) -> None:
+    def _give_back(self, jobs: Any) -> None:
         """Releases what was claimed and could not be handed over."""
-        try:
-            self._commit_all([self._verbs.release(job) for job in jobs])
-        except JobError:  # one of them was taken or destroyed meanwhile
-            for job in jobs:
-                with suppress(JobError):
-                    self.release(job)
-
-    def _count_queued(self, names: Sequence[str | None]) -> int:
-        return sum(len(self.jobs(Status.QUEUED, worker=worker)) for worker in names or (ANY,))
-
-    def _list_owners(self) -> list[owners.Owner]:
-        def work(transaction: Transaction) -> list[owners.Owner]:
-            return [
-                owners.Owner(number, pid, self._owners.is_alive(number))
-                for number, pid in owners.registered(transaction, self._environment.databases)
-            ]
-
-        return self._read(work)
+        self._commit(self._verbs.give_back(jobs))
 
 
 def _now() -> int:

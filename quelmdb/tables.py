@@ -30,7 +30,8 @@ from quelmdb.job import (
     id_of,
     time_of,
 )
-from quelmdb.persistence import OnConflict, Operation, Problem
+from quelmdb.persistence import Problem
+from quelmdb.writes import OnConflict, Operation
 
 OWNER: Final = 1  # of every claim: one process uses a MemoryStore
 _NOTHING: Final = Codec().encode(None)
@@ -152,11 +153,19 @@ class TableWrites:
     def __init__(self, codec: Codec) -> None:
         self._codec = codec
 
+    def insert(self, job: Job) -> Operation:
+        encoded = self._encoded(job)
+        _check_chosen(encoded)
+        return partial(_insert, job=encoded)
+
     def insert_many(self, jobs: Iterable[Job]) -> Operation:
         encoded = [self._encoded(job) for job in jobs]
         for job in encoded:
             _check_chosen(job)
         return lambda transaction: [_insert(transaction, job) for job in encoded]
+
+    def update(self, job: Job) -> Operation:
+        return partial(_update, job=self._encoded(job))
 
     def update_many(self, jobs: Iterable[Job]) -> Operation:
         encoded = [self._encoded(job) for job in jobs]

@@ -8,14 +8,17 @@ and encoded (which may run code of the caller), and returns an operation that a
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, TypeVar
+from contextlib import suppress
+from typing import Any
 
 from quelmdb import index
+from quelmdb.append import Append, AppendOne
 from quelmdb.codec import Codec
 from quelmdb.errors import (
     CorruptRecordError,
     InvalidJobError,
     InvalidTransitionError,
+    JobError,
     JobExistsError,
     JobNotFoundError,
     StaleClaim,
@@ -31,12 +34,11 @@ from quelmdb.job import (
     id_of,
 )
 from quelmdb.layout import NEXT_CLAIM, NEXT_ID
-from quelmdb.persistence import OnConflict
 from quelmdb.records import Content, corrupt_record, encode_content, encode_outcome
+from quelmdb.requests import Verb
 from quelmdb.writer import Draft, Stored, Writer
+from quelmdb.writes import OnConflict
 
-T = TypeVar("T")
-Verb = Callable[[Writer], T]
 Report = Callable[[CorruptRecordError], None]
 """Is told of a corrupt job, which is passed over."""
 
@@ -47,20 +49,25 @@ class Verbs:
     def __init__(self, codec: Codec) -> None:
         self._codec = codec
 
+    def insert(self, job: Job) -> Verb[Job]:
+        draft = self._draft(job)
+        if job._id is None:
+            return AppendOne((draft,))
+        _check_chosen(job._id)
+        return lambda writer: _insert_all(writer, (draft,))[0]
+
     def insert_many(self, jobs: Iterable[Job]) -> Verb[list[Job]]:
         drafts = self._drafts(jobs)
-        for job, _ in drafts:
-            if job._id is not None:
-                _check_chosen(job._id)
+        chosen = [job._id for job, _ in drafts if job._id is not None]
+        if not chosen:
+            return Append(drafts)
+        for job_id in chosen:
+            _check_chosen(job_id)
+        return lambda writer: _insert_all(writer, drafts)
 
-        def apply(writer: Writer) -> list[Job]:
-            appended = all(job._id is None for job, _ in drafts)
-            writer.ensure_room(drafts, appended=appended)
-            if appended:
-                return writer.append(drafts)
-            return [_insert(writer, draft) for draft in drafts]
-
-        return apply
+    def update(self, job: Job) -> Verb[Job]:
+        draft = self._draft(job)
+        return lambda writer: _update(writer, draft)
 
     def update_many(self, jobs: Iterable[Job]) -> Verb[list[Job]]:
         drafts = self._drafts(jobs)
@@ -94,9 +101,6 @@ class Verbs:
 
         return apply
 
-    def claim(self, names: Sequence[str | None], limit: int, report: Report) -> Verb[list[Job]]:
-        return lambda writer: _claim(writer, names, limit, report)
-
     def complete(self, job: Job, result: Any = None) -> Verb[Job]:
         return _finish("complete", job, encode_outcome(self._codec, result, None))
 
@@ -110,12 +114,51 @@ class Verbs:
     def release(self, job: Job) -> Verb[Job]:
         return _finish("release", job, None)
 
+    def give_back(self, jobs: Iterable[Job]) -> Verb[None]:
+        """Releases those that are still held: they could not be handed over."""
+        verbs = [self.release(job) for job in jobs]
+
+        def apply(writer: Writer) -> None:
+            for verb in verbs:
+                with suppress(JobError):  # which change nothing
+                    verb(writer)
+
+        return apply
+
     def _drafts(self, jobs: Iterable[Job]) -> list[Draft]:
-        drafts = []
-        for job in jobs:
-            _check_is_job(job)
-            drafts.append((job, encode_content(self._codec, job)))
-        return drafts
+        return [self._draft(job) for job in jobs]
+
+    def _draft(self, job: Job) -> Draft:
+        _check_is_job(job)
+        return job, encode_content(self._codec, job)
+
+
+class Claim:
+    """Takes up to `limit` queued jobs of these workers (of all, where there is no name)."""
+
+    __slots__ = ("_limit", "_names", "_report")
+
+    def __init__(self, names: Sequence[str | None], limit: int, report: Report) -> None:
+        self._names = names
+        self._limit = limit
+        self._report = report
+
+    def __call__(self, writer: Writer) -> list[Job]:
+        keys = writer.keys(Status.QUEUED, self._names)
+        claimed: list[Job] = []
+        after: int | None = None
+        complete = False
+        while len(claimed) < self._limit and not complete:
+            wanted = self._limit - len(claimed)
+            ids, complete = index.scan(writer.transaction, keys, after, reverse=False, size=wanted)
+            for job_id in ids[:wanted]:
+                try:
+                    claimed.append(_start(writer, job_id))
+                except CorruptRecordError as error:
+                    self._report(error)
+                after = job_id
+            complete = complete and len(ids) <= wanted
+        return claimed
 
 
 def rescue(ids: Iterable[int], dead: set[int], report: Report) -> Verb[list[Job]]:
@@ -143,6 +186,11 @@ def _is_held_by(stored: Stored, owners: set[int]) -> bool:
 def _requeue(writer: Writer, stored: Stored) -> Job:
     after = TRANSITIONS["rescue"][1]
     return writer.move(stored, after, attempt=stored.attempt, owner=0, claim=stored.claim)
+
+
+def _insert_all(writer: Writer, drafts: Sequence[Draft]) -> list[Job]:
+    writer.ensure_room(drafts)
+    return [_insert(writer, draft) for draft in drafts]
 
 
 def _insert(writer: Writer, draft: Draft) -> Job:
@@ -210,24 +258,6 @@ def _restore(writer: Writer, draft: Draft, on_conflict: OnConflict) -> Job | Non
         job.attempt,
         0 if job.status is Status.STARTED else job.claim,  # as in `_replace`
     )
-
-
-def _claim(writer: Writer, names: Sequence[str | None], limit: int, report: Report) -> list[Job]:
-    keys = writer.keys(Status.QUEUED, names)
-    claimed: list[Job] = []
-    after: int | None = None
-    complete = False
-    while len(claimed) < limit and not complete:
-        wanted = limit - len(claimed)
-        ids, complete = index.scan(writer.transaction, keys, after, reverse=False, size=wanted)
-        for job_id in ids[:wanted]:
-            try:
-                claimed.append(_start(writer, job_id))
-            except CorruptRecordError as error:
-                report(error)
-            after = job_id
-        complete = complete and len(ids) <= wanted
-    return claimed
 
 
 def _start(writer: Writer, job_id: int) -> Job:

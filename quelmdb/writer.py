@@ -6,15 +6,14 @@ from collections.abc import Iterable, Sequence
 from typing import Final, NamedTuple
 
 from quelmdb import index, owners
-from quelmdb.environment import Environment, Transaction, append_new, put_new
+from quelmdb.environment import Environment, Transaction, put_new
 from quelmdb.errors import CorruptStoreError, StoreFullError
-from quelmdb.job import MAX_ID, MAX_OWNER, Job, Status, stored_job
+from quelmdb.job import MAX_OWNER, Job, Status
 from quelmdb.layout import (
     ARGUMENTS,
     ARGUMENTS_OUTSIDE,
     ERROR,
     ERROR_OUTSIDE,
-    NEXT_ID,
     NEXT_OWNER,
     NEXT_WORKER,
     NO_WORKER,
@@ -22,7 +21,6 @@ from quelmdb.layout import (
     RESULT,
     RESULT_OUTSIDE,
     STATUS_CODES,
-    STATUS_KEYS,
     STATUSES,
     Header,
     body_of,
@@ -31,15 +29,12 @@ from quelmdb.layout import (
     split_body,
     unpack_number,
     unpack_record,
-    worker_status_key,
 )
 from quelmdb.names import Names
 from quelmdb.owners import Owners
 from quelmdb.records import (
     Content,
-    append_parts,
     corrupt_record,
-    decoder,
     delete_parts,
     job_of,
     put_parts,
@@ -49,9 +44,6 @@ from quelmdb.records import (
 # header, two index entries, and the pages that a transaction copies.
 _GROWTH_A_JOB: Final = 160
 _GROWTH_A_TRANSACTION: Final = 64 * 1024
-
-_PIECE: Final = 1000  # jobs that are put at a time, so that few objects live at once
-
 
 Draft = tuple[Job, Content]
 """A job that is checked and encoded, and waits for its transaction."""
@@ -79,22 +71,38 @@ class Writer:
     Counters are read once and written once, by `finish`, before the commit.
     """
 
+    __slots__ = (
+        "_counters",
+        "_environment",
+        "_growth",
+        "_names",
+        "_owner",
+        "_owners",
+        "databases",
+        "new_names",
+        "new_owner",
+        "now",
+        "touched",
+        "transaction",
+    )
+
     def __init__(
         self,
         transaction: Transaction,
         environment: Environment,
         names: Names,
         owners: Owners,
-        now: int,
+        now: int = 0,
     ) -> None:
         self.transaction = transaction
         self.databases = environment.databases
         self.now = now
+        self.touched = False
+        """Whether anything was changed since `begin`."""
         self.new_names: dict[str, int] = {}
         """Names that this transaction interned."""
         self.new_owner: int | None = None
         """The number that this process got in this transaction, if it did; its lock is held."""
-        self.committed = False
         self._environment = environment
         self._names = names
         self._owners = owners
@@ -102,9 +110,13 @@ class Writer:
         self._counters: dict[bytes, int] = {}
         self._owner: int | None = None
 
+    def begin(self, now: int) -> None:
+        """The next of several verbs begins, which writes the time `now`."""
+        self.now = now
+        self.touched = False
+
     def ended(self, committed: bool) -> None:
         """The transaction has ended: what it learnt is kept, or given up."""
-        self.committed = committed
         if committed:
             self._names.remember(self.new_names)
         elif self.new_owner is not None:
@@ -126,8 +138,9 @@ class Writer:
         # others half of it.
         growth = size * 3 // 2 if appended else size * 9 // 4
         # Of the whole transaction: LMDB tells the size of what is committed.
-        self._growth += growth + _GROWTH_A_JOB * len(drafts)
-        self._environment.ensure_room(self.transaction, self._growth)
+        growth += self._growth + _GROWTH_A_JOB * len(drafts)
+        self._environment.ensure_room(self.transaction, growth)
+        self._growth = growth
 
     def find(self, job_id: int) -> Stored | None:
         """What stands under an id. Raises `CorruptRecordError`."""
@@ -154,53 +167,14 @@ class Writer:
             claim,
         )
 
-    def append(self, drafts: Sequence[Draft]) -> list[Job]:
-        """New jobs with the next ids, put behind all others."""
-        first = self.counter(NEXT_ID)
-        if first + len(drafts) - 1 > MAX_ID:
-            raise StoreFullError(f"all {MAX_ID:,} ids are given out")
-        self._counters[NEXT_ID] = first + len(drafts)
-        jobs: list[Job] = []
-        for start in range(0, len(drafts), _PIECE):
-            jobs += self._append(first + start, drafts[start : start + _PIECE])
-        return jobs
-
-    def _append(self, first: int, drafts: Sequence[Draft]) -> list[Job]:
-        now = self.now
-        kinds: dict[tuple[str | None, Status], tuple[int, int, bytes, bytes]] = {}
-        items, by_status, by_worker_status, jobs = [], [], [], []
-        for job_id, (job, (flags, arguments, extras, outside)) in enumerate(drafts, first):
-            key = pack_number(job_id)
-            name, state = job._worker, job._status
-            kind = kinds.get((name, state))
-            if kind is None:
-                kind = kinds[name, state] = self._kind_of(name, state)
-            worker, status, status_key, worker_key = kind
-            header = (RECORD_VERSION, status, flags, 0, worker, 0, len(arguments), now, now, 0)
-            record = pack_record(key, header, arguments + extras)
-            items.append((key, record))
-            by_status.append((status_key, key))
-            by_worker_status.append((worker_key, key))
-            if outside:
-                append_parts(self.transaction, self.databases, job_id, outside)
-            decoding = decoder(outside)
-            jobs.append(stored_job(job_id, name, state, now, now, 0, 0, 0, record, decoding))
-        append_new(self.transaction, self.databases.jobs, items)
-        index.append(self.transaction, self.databases, by_status, by_worker_status)
-        return jobs
-
-    def _kind_of(self, name: str | None, status: Status) -> tuple[int, int, bytes, bytes]:
-        """Worker number, status code, and the keys of both indexes."""
-        worker, code = self._number_of(name), STATUS_CODES[status]
-        return worker, code, STATUS_KEYS[code], worker_status_key(worker, code)
-
     def put(
         self, job_id: int, draft: Draft, created: int, updated: int, attempt: int, claim: int
     ) -> Job:
         """A new job under an id that is free."""
+        self.touched = True
         key = pack_number(job_id)
         job, (flags, arguments, extras, outside) = draft
-        worker = self._number_of(job._worker)
+        worker = self.number_of(job._worker)
         status = STATUS_CODES[job._status]
         put_parts(self.transaction, self.databases, job_id, outside)
         index.enter(self.transaction, self.databases, key, worker, status)
@@ -223,8 +197,9 @@ class Writer:
 
     def replace(self, stored: Stored, draft: Draft, created: int, owner: int, claim: int) -> Job:
         """Another job under the same id; the attempt stays."""
+        self.touched = True
         job, (flags, arguments, extras, outside) = draft
-        worker = self._number_of(job._worker)
+        worker = self.number_of(job._worker)
         status, was = STATUS_CODES[job._status], STATUS_CODES[stored.status]
         delete_parts(self.transaction, self.databases, stored.id, *_parts(stored.flags))
         put_parts(self.transaction, self.databases, stored.id, outside)
@@ -268,6 +243,7 @@ class Writer:
         if outcome is None:
             body = body_of(stored.record)
         else:
+            self.touched = True
             outcome_flags, _, extras, outside = outcome
             body = split_body(stored.record)[0] + extras
             outdated = _parts(flags & ~ARGUMENTS_OUTSIDE)
@@ -279,6 +255,7 @@ class Writer:
         header = (RECORD_VERSION, code, flags, attempt, worker, owner, length, created, now, claim)
         record = pack_record(stored.key, header, body)
         job = self._job(name, stored.key, header, record)
+        self.touched = True
         index.leave(self.transaction, self.databases, stored.key, worker, was)
         index.enter(self.transaction, self.databases, stored.key, worker, code)
         self.transaction.put(stored.key, record, db=self.databases.jobs)
@@ -286,6 +263,7 @@ class Writer:
 
     def remove(self, stored: Stored) -> None:
         """Deletes a job and all that belongs to it."""
+        self.touched = True
         was = STATUS_CODES[stored.status]
         self.transaction.delete(stored.key, db=self.databases.jobs)
         delete_parts(self.transaction, self.databases, stored.id, *_parts(stored.flags))
@@ -302,6 +280,7 @@ class Writer:
         if self._owner is None:
             self._owner = self._owners.own
             if self._owner is None or not self._is_registered(self._owner):
+                self.touched = True
                 self._owner = self.new_owner = self.next(NEXT_OWNER, MAX_OWNER)
                 owners.register(self.transaction, self.databases, self._owner)
             self._owners.hold(self._owner)
@@ -320,6 +299,7 @@ class Writer:
     def strike_out(self, numbers: Iterable[int]) -> None:
         """Forgets owners that are dead and hold nothing."""
         for number in self.dead_among(numbers):
+            self.touched = True
             owners.unregister(self.transaction, self.databases, number)
 
     def counter(self, name: bytes) -> int:
@@ -336,10 +316,14 @@ class Writer:
 
     def next(self, name: bytes, limit: int) -> int:
         """The next number of a counter, given out once. Raises `StoreFullError` beyond `limit`."""
+        return self.take(name, 1, limit)
+
+    def take(self, name: bytes, count: int, limit: int) -> int:
+        """The first of the next `count` numbers, likewise."""
         value = self.counter(name)
-        if value > limit:
+        if value + count - 1 > limit:
             raise StoreFullError(f"{name.decode()}: all {limit:,} numbers are given out")
-        self._counters[name] = value + 1
+        self._counters[name] = value + count
         return value
 
     def advance(self, name: bytes, taken: int) -> None:
@@ -353,13 +337,15 @@ class Writer:
         except ValueError as error:
             raise corrupt_record(unpack_number(key), error) from None
 
-    def _number_of(self, name: str | None) -> int:
+    def number_of(self, name: str | None) -> int:
+        """The number of a worker, which gets one where it has none."""
         if name is None:
             return NO_WORKER
         number = self.new_names.get(name)
         if number is None:
             number = self._names.number(self.transaction, name)
         if number is None:
+            self.touched = True
             number = self.counter(NEXT_WORKER)
             self._counters[NEXT_WORKER] = number + 1
             self._names.intern(self.transaction, name, number)

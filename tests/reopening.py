@@ -10,17 +10,9 @@ from typing import Any, Self, TypeVar, Unpack
 
 import quelmdb
 from quelmdb.job import ANY, Job, Status, Worker, WorkerFilter
-from quelmdb.persistence import (
-    Batch,
-    Clock,
-    IdView,
-    JobStore,
-    JobView,
-    OnConflict,
-    Page,
-    Problem,
-    Snapshot,
-)
+from quelmdb.persistence import Clock, IdView, JobStore, JobView, Page, Problem, Snapshot
+from quelmdb.requests import FutureRequest
+from quelmdb.writes import Batch, OnConflict, Submit
 
 T = TypeVar("T")
 
@@ -129,6 +121,15 @@ class ReopeningStore(JobStore):
             batch = self.store.batch()
         batch._commit = lambda verbs: self._write(lambda store: store._commit_all(verbs))
         return batch
+
+    @property
+    def submit(self) -> Submit:
+        with self._lock:
+            submit = self.store.submit
+        submit._send = lambda verb: self._write(
+            lambda store: store._send(FutureRequest, verb).future
+        )
+        return submit
 
     def claim(self, *workers: Worker, limit: int = 1) -> list[Job]:
         return self._write(lambda store: store.claim(*workers, limit=limit))

@@ -16,6 +16,7 @@ import pytest
 import quelmdb
 from quelmdb import (
     CorruptStoreError,
+    DurabilityError,
     Job,
     NotAStoreError,
     QuelmdbError,
@@ -123,8 +124,8 @@ def test_what_is_created_is_private(path: Path) -> None:
 
 
 def test_an_unknown_durability_is_refused(tmp_path: Path) -> None:
-    durability: Any = "ephemeral"
-    with pytest.raises(UnsupportedFormatError, match="'ephemeral'"):
+    durability: Any = "weak"
+    with pytest.raises(DurabilityError, match="'weak'"):
         quelmdb.open(tmp_path / "jobs.qdb", durability=durability)
     assert _tree(tmp_path) == {}
 
@@ -148,7 +149,7 @@ def closed(tmp_path: Path) -> Path:
         (layout.FORMAT_KEY, layout.pack_number(0), 1, 0),
         (layout.FEATURES_KEY, b"priorities", "", "priorities"),
         (layout.BYTE_ORDER[0], b"middle", layout.BYTE_ORDER[1].decode(), "middle"),
-        (layout.DURABILITY_KEY, b"ephemeral", "full", "ephemeral"),
+        (layout.DURABILITY_KEY, b"weak", ("full", "ephemeral"), "weak"),
     ],
 )
 def test_another_format_is_refused(

@@ -124,13 +124,15 @@ def test_closing_waits_for_what_is_under_way(use: str, path: Path) -> None:
         if use == "within":
             snapshot = environment.begin_read()
             return environment.within(snapshot, count)
-        return environment.read(count) if use == "read" else environment.write(count, print)
+        if use == "read":
+            return environment.read(count)
+        return store._commit(lambda writer: count(writer.transaction))
 
     with ThreadPoolExecutor(2) as pool:
         counting = pool.submit(run)
         within.wait()
         closing = pool.submit(store.close)
-        while not environment.is_gone:
+        while store._committer._gone is None:
             pass
         with pytest.raises(StoreClosedError):
             store.find(job)

@@ -11,7 +11,7 @@ import pytest
 
 import quelmdb
 from quelmdb import Job, StaleClaim, Status, layout
-from quelmdb.environment import Transaction
+from quelmdb.writer import Writer
 from tests.children import METHODS, Child, in_child
 
 pytest_plugins = ["tests.fixtures"]
@@ -233,7 +233,7 @@ def test_a_lock_that_is_mended_in_the_middle_of_a_rescue_counts(
         store.insert_many([Job("a")] * 2)
         with Child(lose_it_and_claim) as child:
             child.receive()
-            list_owners = store._list_owners
+            list_owners = store._claims.owners
 
             def list_owners_before_it_claims() -> list[quelmdb.Owner]:
                 listed = list_owners()
@@ -242,7 +242,7 @@ def test_a_lock_that_is_mended_in_the_middle_of_a_rescue_counts(
                 child.receive()
                 return listed
 
-            monkeypatch.setattr(store, "_list_owners", list_owners_before_it_claims)
+            monkeypatch.setattr(store._claims, "owners", list_owners_before_it_claims)
             assert store.rescue() == []
             monkeypatch.undo()
             child.kill()
@@ -349,16 +349,15 @@ def test_an_owner_whose_job_cannot_be_read_is_kept_until_it_can(tmp_path: Path) 
         store.insert(Job("a", b"x" * 5000))
         store.claim()  # and closing ends the ownership
     with quelmdb.open(path) as store:
-        environment = store._environment
         cursor_key = layout.payload_key(1, layout.ARGUMENTS)
 
         def swap(value: bytes) -> bytes:
-            def work(transaction: Transaction) -> bytes:
-                before = transaction.get(cursor_key, db=environment.databases.payloads)
-                transaction.put(cursor_key, value, db=environment.databases.payloads)
+            def work(writer: Writer) -> bytes:
+                before = writer.transaction.get(cursor_key, db=writer.databases.payloads)
+                writer.transaction.put(cursor_key, value, db=writer.databases.payloads)
                 return before or b""
 
-            return environment.write(work, print)
+            return store._commit(work)
 
         intact = swap(b"damaged")
         assert store.rescue() == []

@@ -50,6 +50,7 @@ WRITES: Final[dict[str, Callable[[quelmdb.Store], Any]]] = {
     "release": lambda store: store.release(_JOB),
     "rescue": lambda store: store.rescue(),
     "restore": lambda store: store.restore([_JOB], on_conflict="replace"),
+    "submit": lambda store: store.submit.insert(Job("a")).result(),
     "update": lambda store: store.update(_JOB),
     "update_many": lambda store: store.update_many([_JOB]),
 }

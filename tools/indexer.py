@@ -19,7 +19,7 @@ from typing import Any, Final
 
 import quelmdb
 from quelmdb import Job, JobStore
-from quelmdb.persistence import Batch
+from quelmdb.writes import Batch
 
 WORKER: Final = "demo.index"
 AT_A_TIME: Final = 16

@@ -16,10 +16,11 @@ from quelmdb.errors import (
     StaleClaim,
 )
 from quelmdb.job import MAX_CHOSEN_ID, Job, Status
-from quelmdb.persistence import Batch, JobStore
+from quelmdb.persistence import JobStore
 from quelmdb.testing.clock import ManualClock
 from quelmdb.testing.harness import JobStoreHarness
 from quelmdb.testing.rules.helpers import found, id_of, ids, label, unchanged
+from quelmdb.writes import Batch
 
 
 class _CallersError(Exception):

@@ -9,9 +9,10 @@ import pytest
 
 from quelmdb.errors import SnapshotEndedError, StoreClosedError
 from quelmdb.job import Job
-from quelmdb.persistence import Batch, JobStore
+from quelmdb.persistence import JobStore
 from quelmdb.testing.clock import ManualClock
 from quelmdb.testing.harness import JobStoreHarness, new_directory
+from quelmdb.writes import Batch
 
 _CLAIMED = Job("a", id=1, claim=1, status="started")
 

@@ -16,10 +16,11 @@ from quelmdb.errors import (
     StoreFullError,
 )
 from quelmdb.job import MAX_CHOSEN_ID, MAX_ID, Job, Status
-from quelmdb.persistence import JobStore, OnConflict
+from quelmdb.persistence import JobStore
 from quelmdb.testing.clock import ManualClock
 from quelmdb.testing.harness import JobStoreHarness, new_directory
 from quelmdb.testing.rules.helpers import found, id_of, ids, label, unchanged
+from quelmdb.writes import OnConflict
 
 _CREATED = datetime(2001, 2, 3, 4, 5, 6, 7, tzinfo=UTC)
 _UPDATED = datetime(2002, 3, 4, 5, 6, 7, 8, tzinfo=UTC)

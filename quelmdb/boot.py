@@ -1,0 +1,42 @@
+"""Which run of the machine this is, and the file in which an ephemeral store has it.
+
+What an ephemeral store wrote is safe while the machine runs. Opened under another
+boot id than the one in its file, it may have lost anything, and is verified first.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Final
+
+from quelmdb.filesystem import sync_directory
+
+BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
+
+
+def boot_id() -> bytes:
+    """Tells one run of the machine from the next; empty where it is not known."""
+    try:
+        return BOOT_ID.read_bytes().strip()
+    except OSError:
+        return b""
+
+
+def is_recorded(mark: Path) -> bool:
+    """Whether the file `mark` is of this run of the machine. Never where that is not known."""
+    current = boot_id()
+    return bool(current) and mark.read_bytes() == current
+
+
+def record(mark: Path) -> None:
+    """Writes this run of the machine into the file `mark`, durably and all at once."""
+    begun = mark.with_name(mark.name + ".new")
+    descriptor = os.open(begun, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    try:
+        os.write(descriptor, boot_id())
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    begun.replace(mark)
+    sync_directory(mark.parent)

@@ -1,0 +1,299 @@
+"""Group commit: how the writes of a process get into transactions.
+
+Who finds nobody else writing writes by itself. All others put a request into the queue,
+and a thread, the committer, takes whatever has come into one transaction: they share
+its commit, which in a full store is two waits for the disk. The thread ends when there
+is nothing to do for a while, and is started again.
+
+A request whose verb raises fails alone. Where it had changed something by then, or the
+transaction itself fails, all is undone, and each request gets a transaction of its own.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from itertools import groupby
+from queue import Empty, SimpleQueue
+from threading import get_ident
+from typing import Any, Final, TypeVar, cast
+
+from quelmdb.append import Append, append_all
+from quelmdb.environment import Environment, Transaction
+from quelmdb.errors import QuelmdbError, StoreError
+from quelmdb.gate import Gate
+from quelmdb.names import Names
+from quelmdb.owners import Owners
+from quelmdb.requests import Request, Unreceived, Verb, WaitingRequest
+from quelmdb.writer import Writer
+
+T = TypeVar("T")
+
+log = logging.getLogger("quelmdb")
+
+_IDLE_SECONDS: Final = 0.5
+_MOST: Final = 4096  # requests a transaction
+
+
+class Committer:
+    """The writes of all threads of this process to one store."""
+
+    def __init__(
+        self, environment: Environment, names: Names, owners: Owners, gate: Gate | None
+    ) -> None:
+        """`gate`: where this process stands in line with others; without one LMDB's lock
+        is waited for."""
+        self._environment = environment
+        self._names = names
+        self._owners = owners
+        self._gate = gate
+        self._leave: Callable[[], object] = _nothing if gate is None else gate.leave
+        self._requests: SimpleQueue[Request[Any] | None] = SimpleQueue()
+        self._turn = threading.RLock()  # of the thread that writes
+        self._busy = 0  # that thread; a hint: whoever trusts it wrongly waits a little longer
+        self._committer = 0  # the thread of that name, 0 where there is none
+        self._starting = threading.RLock()
+        self._gone: Callable[[], StoreError] | None = None
+
+    # --- For the threads that write -----------------------------------------
+
+    def run(
+        self,
+        verb: Verb[T],
+        now: int,
+        timeout: float | None,
+        unreceived: Unreceived[T] | None = None,
+    ) -> T:
+        """What `verb` returns, committed.
+
+        Where it is interrupted behind the commit, `unreceived` gets the result. Raises
+        what the verb raises, and `StoreBusyError` where it has to wait for others
+        longer than `timeout` seconds (None: as long as it takes).
+        """
+        me = get_ident()
+        busy = self._busy
+        # A signal handler must not wait for the write that it has interrupted, nor what
+        # the committer calls for itself.
+        own = busy == me or self._committer == me
+        if own or not (busy or not self._requests.empty()):
+            outcome: list[T] = []
+            try:
+                with self._turn:
+                    self._busy = me
+                    try:
+                        if self._enter(wait=own):
+                            self._alone(verb, now, outcome)
+                    finally:
+                        self._leave()  # first: in one step, without a place for interrupts
+                        self._busy = busy
+                if outcome:
+                    return outcome[0]
+            except BaseException:
+                if outcome and unreceived is not None:
+                    unreceived(outcome[0])
+                raise
+        request = WaitingRequest(verb, now, unreceived)
+        self.submit(request)
+        return request.wait(timeout)
+
+    def submit(self, request: Request[Any]) -> None:
+        """Has a request committed, and delivered, by the committer."""
+        self._raise_if_refused()
+        self._requests.put(request)
+        if not self._committer:
+            self._start()
+        if self._gone is not None and request.take():  # closed meanwhile: nobody else takes it
+            raise self._gone()
+
+    def finish(self) -> None:
+        """Waits until all is committed that was submitted before."""
+        if self._committer or not self._requests.empty():
+            request = WaitingRequest(_nothing, 0)
+            self.submit(request)
+            request.wait(None)
+
+    def close(self, gone: Callable[[], StoreError]) -> None:
+        """Finishes what was submitted before. Every later use raises `gone()`."""
+        if self._committer != get_ident():
+            self.finish()
+        self._gone = gone
+        with self._turn:  # whoever comes to it now sees that it is closed
+            late = list(self._waiting())
+            self._requests.put(None)  # ends the thread
+        for request in late:
+            request.error = gone()
+            _deliver(request)
+
+    def forget(self, gone: Callable[[], StoreError]) -> None:
+        """In the child of a fork: its threads and locks are the parent's."""
+        self._gone = gone
+        self._turn = threading.RLock()
+        self._starting = threading.RLock()
+        self._busy = self._committer = 0
+        self._requests = SimpleQueue()
+
+    def _raise_if_refused(self) -> None:
+        if self._gone is not None:
+            raise self._gone()
+        self._environment.raise_if_readonly()
+
+    def _enter(self, *, wait: bool) -> bool:
+        """Whether no other process writes; LMDB's lock is free then."""
+        self._raise_if_refused()
+        if self._gate is None:
+            return True
+        if not wait:
+            return self._gate.try_enter()
+        self._gate.enter()
+        return True
+
+    # --- Transactions -------------------------------------------------------
+
+    def _alone(self, verb: Verb[T], now: int, outcome: list[T]) -> None:
+        """One verb in a transaction of its own. What it returns is put into `outcome`
+        where it is committed, which it may be although something is raised."""
+        transaction = writer = None
+        try:
+            transaction = self._environment.begin_write()
+            writer = Writer(transaction, self._environment, self._names, self._owners, now)
+            result = verb(writer)
+            writer.finish()
+            transaction.commit()
+            outcome.append(result)
+            writer.ended(True)
+        except BaseException as error:
+            if self._end(transaction, writer, error) and not outcome:
+                outcome.append(result)
+            mapped = self._environment.error_for(error)
+            if mapped is error:
+                raise
+            raise mapped from error
+
+    def _together(self, first: Request[Any], taken: list[Request[Any]]) -> None:
+        """All that waits, in one transaction. Raises where each must be run alone."""
+        transaction = writer = None
+        try:
+            transaction = self._environment.begin_write()
+            taken += self._waiting(first)
+            writer = Writer(transaction, self._environment, self._names, self._owners)
+            for is_append, group in groupby(taken, _is_append):
+                if is_append:
+                    _append(writer, list(group))
+                else:
+                    for request in group:
+                        _try(writer, request)
+            writer.finish()
+            transaction.commit()
+            writer.ended(True)
+        except BaseException as error:
+            self._end(transaction, writer, error)
+            raise
+
+    def _end(
+        self, transaction: Transaction | None, writer: Writer | None, error: BaseException
+    ) -> bool:
+        """Undoes a transaction that failed; whether it was committed nevertheless."""
+        committed = self._environment.undo(transaction, error)
+        if writer is not None:
+            writer.ended(committed)
+        return committed
+
+    # --- The committer ------------------------------------------------------
+
+    def _start(self) -> None:
+        with self._starting:
+            if not self._committer:
+                # A daemon, since it may be waiting for a process that is stopped.
+                thread = threading.Thread(target=self._work, name="quelmdb-committer", daemon=True)
+                thread.start()
+                self._committer = thread.ident or 0
+
+    def _work(self) -> None:
+        self._committer = get_ident()
+        while True:
+            try:
+                first = self._requests.get(timeout=_IDLE_SECONDS)
+            except Empty:
+                break
+            if first is not None:
+                self._serve(first)
+            elif self._gone is not None:
+                break
+        self._committer = 0
+        if self._gone is None and not self._requests.empty():  # put before it was seen to end
+            self._start()
+
+    def _serve(self, first: Request[Any]) -> None:
+        """Commits and delivers what waits."""
+        taken: list[Request[Any]] = []
+        with self._turn:
+            self._busy = get_ident()
+            try:
+                if self._gate is not None:
+                    self._gate.enter()
+                self._together(first, taken)
+            except BaseException:  # told to each whom it concerns
+                if not taken:
+                    taken += self._waiting(first)
+                for request in taken:
+                    self._separately(request)
+            finally:
+                self._leave()
+                self._busy = 0
+        for request in taken:
+            _deliver(request)
+
+    def _separately(self, request: Request[Any]) -> None:
+        outcome: list[Any] = []
+        request.error = None
+        try:
+            self._alone(request.verb, request.now, outcome)
+            request.result = outcome[0]
+        except BaseException as error:
+            request.error = error
+
+    def _waiting(self, first: Request[Any] | None = None) -> Iterator[Request[Any]]:
+        """What waits and is not withdrawn, `first` before all; at most what a transaction
+        is to have."""
+        if first is not None and first.take():
+            yield first
+        for _ in range(_MOST):
+            try:
+                request = self._requests.get_nowait()
+            except Empty:
+                return
+            if request is not None and request.take():
+                yield request
+
+
+def _try(writer: Writer, request: Request[Any]) -> None:
+    """One of several verbs. Raises where it has left the transaction in a state that is none."""
+    writer.begin(request.now)
+    try:
+        request.result = request.verb(writer)
+    except QuelmdbError as error:
+        if writer.touched:
+            raise
+        request.error = error
+
+
+def _append(writer: Writer, requests: Sequence[Request[Any]]) -> None:
+    appends = [(cast(Append, request.verb), request.now) for request in requests]
+    for request, result in zip(requests, append_all(writer, appends), strict=True):
+        request.result = result
+
+
+def _is_append(request: Request[Any]) -> bool:
+    return isinstance(request.verb, Append)
+
+
+def _deliver(request: Request[Any]) -> None:
+    try:
+        request.deliver()
+    except Exception:
+        log.exception("what became of a write could not be delivered")
+
+
+def _nothing(*ignored: object) -> None:
+    """Of a committer without a gate; and a verb that waits for others alone."""
