@@ -1,9 +1,8 @@
-"""How fast quelmdb is, beside raw py-lmdb (the floor) and the standard library's sqlite3.
+"""How fast quelmdb is.
 
-    python -m bench.report            measures, and writes bench/REPORT.md and bench/report.json
+    python -m bench.compare           quelmdb beside others; writes bench/REPORT.md and its charts
     python -m bench.readme            puts the table of bench/report.json into README.md
-    pytest bench                      the same workloads as pytest-benchmark suites
+    pytest bench                      quelmdb alone, with pytest-benchmark: a guard for its authors
 
-`data` is what is stored, `contestant` what can be asked of each of the three, `workloads` what
-is asked, `harness` how it is timed. Of quelmdb the public API alone is used.
+`data` is what is stored. Of quelmdb the public API alone is used.
 """

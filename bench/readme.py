@@ -3,17 +3,52 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Final
 
-from bench.figures import Figures
-from bench.render import readme_table
+from bench.compare import processes, tasks, threads
+from bench.compare.figures import Figures
+from bench.compare.peers import PEERS, floor, huey, litequeue, persistqueue, redis, sqlite
+from bench.compare.render import OURS, titles
+from bench.compare.text import duration, per_second, table, times
 
-BEGIN = "<!-- bench:begin -->"
-END = "<!-- bench:end -->"
+BEGIN: Final = "<!-- bench:begin -->"
+END: Final = "<!-- bench:end -->"
 
-_HERE = Path(__file__).parent
-README = _HERE.parent / "README.md"
-FIGURES = _HERE / "report.json"
+_HERE: Final = Path(__file__).parent
+README: Final = _HERE.parent / "README.md"
+FIGURES: Final = _HERE / "report.json"
+
+_COLUMNS: Final = {
+    "sqlite3 FULL": (sqlite.FULL,),
+    "sqlite3 NORMAL / OFF": (sqlite.NORMAL, sqlite.OFF),
+    "huey / fsync=False": (huey.DEFAULT, huey.OFF),
+    "litequeue": (litequeue.NAME,),
+    "persist-queue": (persistqueue.NAME,),
+    "redis always / everysec": (redis.ALWAYS, redis.EVERYSEC),
+    "floor full / ephemeral": (floor.FULL, floor.EPHEMERAL),
+}
+_WRITES: Final = (
+    "insert_each",
+    "insert_batches",
+    "insert_all",
+    threads.key(64),
+    tasks.key(1000),
+    "claim_each",
+    "claim_batches",
+    processes.key(2),
+)
+_READS: Final = (
+    "of_worker_rare",
+    "ids_of_status",
+    "status_untouched",
+    "status_decoded",
+    "count_failed",
+)
+
+_Row = tuple[str, dict[str, float], Callable[[float], str]]
+"""What it is of, values by peer (less is better), and how one of quelmdb's reads."""
 
 
 def with_table(text: str, figures: Figures) -> str:
@@ -26,6 +61,75 @@ def with_table(text: str, figures: Figures) -> str:
     if not begin or not end or BEGIN in after or END in before + after:
         raise ValueError(f"the text needs {BEGIN} and {END}, once each and in this order")
     return f"{before}{BEGIN}\n{readme_table(figures)}\n{END}{after}"
+
+
+def readme_table(figures: Figures) -> str:
+    """What stands between the markers."""
+    machine, versions = figures.machine, figures.versions
+    return "\n".join(
+        (
+            table(("", "quelmdb full", "quelmdb ephemeral", *_COLUMNS), _cells(figures)),
+            "",
+            "`n×`: quelmdb of the same durability is n times as fast in the same run (or takes "
+            "1/n of the memory or bytes). **Bold: quelmdb loses.**",
+            "The floor is raw py-lmdb that does nothing else; a dash: it cannot do that. Reading "
+            "is the same at every durability.",
+            "",
+            "![Jobs a second, by peer](bench/charts/throughput.svg)",
+            "",
+            f"Measured on {machine['CPU']}, {machine['cores']} cores, {machine['file system']} "
+            f"(one sync: {machine['one fdatasync of 4 KiB, median']}),",
+            f"{versions['Python']}, lmdb {versions['lmdb']}, SQLite {versions['SQLite']}, "
+            f"Redis {versions['redis-server']}. LMDB syncs twice a commit and SQLite once,",
+            "so a lone durable write is slower here: batches, threads and tasks share commits. "
+            "What each peer does that",
+            "quelmdb does not and the reverse, the method, all figures and sizes: "
+            "[bench/REPORT.md](bench/REPORT.md); again",
+            f"with `{figures.command}`.",
+        )
+    )
+
+
+def _cells(figures: Figures) -> Iterator[Sequence[str]]:
+    for title, values, text in _rows(figures):
+        mine = [text(values[name]) if name in values else "–" for name in OURS.values()]
+        peers = [
+            " / ".join(_compared(name, values) for name in names) for names in _COLUMNS.values()
+        ]
+        yield title, *mine, *(cell if cell.strip(" /–") else "–" for cell in peers)
+
+
+def _compared(name: str, values: dict[str, float]) -> str:
+    mine = values.get(OURS[PEERS[name].durability])
+    if name not in values or not mine:
+        return "–"
+    ratio = values[name] / mine
+    return f"**{times(ratio)}**" if ratio < 1 and PEERS[name].family != "floor" else times(ratio)
+
+
+def _rows(figures: Figures) -> Iterator[_Row]:
+    names = titles()
+    for key in _WRITES:
+        if found := figures.timings(key):
+            yield names[key], {name: timing.best for name, timing in found.items()}, per_second
+    if figures.latency:
+        values = {name: found.within(0.99) for name, found in figures.latency.items()}
+        yield "a claim while another process inserts, p99", values, duration
+    for key in _READS:
+        if at_sizes := figures.at_sizes(key):
+            size, found = max(at_sizes.items())
+            values = {name: timing.best for name, timing in found.items()}
+            text = duration if key in _CALLS else per_second
+            yield f"{names[key]}, of {size:,}", values, text
+    for size, grown in list(figures.memory.items())[-1:]:
+        values = {name: float(max(found.values())) for name, found in grown.items()}
+        yield f"memory while listing {size:,} jobs", values, lambda n: f"{n / 1e6:.1f} MB"
+    for size, taken in list(figures.sizes.items())[-1:]:
+        values = {name: found.used / size for name, found in taken.items()}
+        yield f"on disk, a job of {size:,}", values, lambda n: f"{n:.0f} bytes"
+
+
+_CALLS: Final = ("of_worker_rare", "count_failed")
 
 
 def main() -> int:

@@ -14,6 +14,7 @@ import lmdb
 
 _IN_MEMORY = ("tmpfs", "ramfs")
 _SYNCS = 200
+_QUIET = 0.7  # a load above it is somebody else's
 
 
 def machine(directory: Path) -> dict[str, str]:
@@ -38,7 +39,23 @@ def versions() -> dict[str, str]:
         "lmdb": f"{lmdb.__version__} (LMDB {'.'.join(map(str, lmdb.version()))})",
         "cbor2": _version("cbor2"),
         "SQLite": sqlite3.sqlite_version,
+        "huey": _version("huey"),
+        "litequeue": _version("litequeue"),
+        "persist-queue": _version("persist-queue"),
+        "redis-py": _version("redis"),
+        "redis-server": _redis_server(),
     }
+
+
+def warnings(directory: Path) -> list[str]:
+    """What makes figures that are measured here worth less."""
+    found = []
+    if file_system(directory).startswith(_IN_MEMORY):
+        found.append("Measured in memory, where a sync does nothing: durable writes say nothing.")
+    load = os.getloadavg()[0]
+    if load > _QUIET:
+        found.append(f"The machine was not quiet: its load was {load:.1f} before the run.")
+    return found
 
 
 def file_system(directory: Path) -> str:
@@ -56,11 +73,6 @@ def file_system(directory: Path) -> str:
             kind, device = behind.split()[:2]
             found, longest = f"{kind} on {device}", len(point)
     return found
-
-
-def is_in_memory(directory: Path) -> bool:
-    """Whether a directory is on a file system for which a sync does nothing."""
-    return file_system(directory).startswith(_IN_MEMORY)
 
 
 def _cpu() -> str:
@@ -98,12 +110,22 @@ def _version(package: str) -> str:
         return "not installed"
 
 
+def _redis_server() -> str:
+    try:
+        text = subprocess.run(
+            ["redis-server", "--version"], check=True, capture_output=True, text=True
+        ).stdout
+    except (OSError, subprocess.CalledProcessError):
+        return "not installed"
+    return text.partition("v=")[2].partition(" ")[0]
+
+
 def _commit() -> str:
     """Of the checkout, and whether the library in it was changed since."""
-    here = Path(__file__).parent.parent
+    here = Path(__file__).parents[2]
     try:
         commit = _git(here, "rev-parse", "--short", "HEAD")
-        changed = _git(here, "status", "--porcelain", "--", "quelmdb", "bench/*.py")
+        changed = _git(here, "status", "--porcelain", "--", "quelmdb", "bench/**/*.py")
     except (OSError, subprocess.CalledProcessError):
         return "no git"
     return f"{commit}, with changes" if changed else commit

@@ -8,16 +8,16 @@ what a library adds: checks of its input, checksums and plausibility on reading 
 written, since the bytes are the same, but not looked at), objects (tuples are handed back),
 errors, names of unknown workers, owners, views that are read page by page, space kept in
 reserve. Where one loop over the primary database answers, it does not go by an index.
-
-`Puts` is lower still: keys and records are made before the clock starts, and what is timed
-is LMDB alone. It takes part in insert_many.
 """
 
 from __future__ import annotations
 
+import os
+import threading
 import time
 from array import array
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import nullcontext
 from itertools import islice
 from pathlib import Path
 from struct import Struct
@@ -27,8 +27,12 @@ from zlib import crc32
 import cbor2
 import lmdb
 
-from bench.contestant import Contestant, Plain, Size
+from bench.compare.peer import Ability, Durability, Fairness, Peer, Plain, Size, Store, Way
+from bench.compare.peers.ours import room_for
 from bench.data import COMPLETED, FAILED, INCOMPLETE, QUEUED, STARTED, STATUSES, WORKERS, Row
+
+FULL: Final = "floor full"
+EPHEMERAL: Final = "floor ephemeral"
 
 _HEADER: Final = Struct("<BBBxIIIIqqQ")
 _CRC: Final = Struct("<I")
@@ -50,20 +54,38 @@ Record = tuple[int, str, int, int, int, int, int, int, bytes]
 Pairs = list[tuple[bytes, bytes]]
 
 
-class Floor(Contestant):
-    """py-lmdb, one environment, LMDB's default durability: what quelmdb calls "full"."""
+class Floor(Store):
+    """py-lmdb, one environment."""
 
-    name = "floor"
+    can = frozenset(Ability)
 
-    def __init__(self, directory: Path) -> None:
-        self._environment = lmdb.open(str(directory), map_size=2**40, max_dbs=16, lib_version=0)
+    def __init__(self, place: Path, durability: Durability, jobs: int) -> None:
+        path = place / "data.mdb"
+        is_new = not path.exists()
+        if durability == Durability.FULL:
+            self._environment = lmdb.open(str(place), map_size=2**40, max_dbs=16, lib_version=0)
+        else:
+            capacity = room_for(jobs) if is_new else 0
+            self._environment = lmdb.open(
+                str(place),
+                map_size=capacity,
+                max_dbs=16,
+                lib_version=0,
+                sync=False,
+                writemap=True,
+            )
+            if is_new:
+                with path.open("r+b") as file:
+                    os.posix_fallocate(file.fileno(), 0, capacity)
+        self._lock = threading.Lock()
         self._jobs = self._environment.open_db(b"jobs", integerkey=True)
         self._by_status = self._open_index(b"by_status")
         self._by_worker = self._open_index(b"by_worker_status")
         self._meta = self._environment.open_db(b"meta")
-        with self._environment.begin(write=True) as transaction:
-            transaction.put(b"next_id", _pack(1), db=self._meta)
-            transaction.put(b"next_claim", _pack(1), db=self._meta)
+        if is_new:
+            with self._environment.begin(write=True) as transaction:
+                transaction.put(b"next_id", _pack(1), db=self._meta)
+                transaction.put(b"next_claim", _pack(1), db=self._meta)
 
     def _open_index(self, name: bytes) -> lmdb._Database:
         return self._environment.open_db(
@@ -111,34 +133,6 @@ class Floor(Contestant):
         with transaction.cursor(self._by_worker) as cursor:
             cursor.putmulti(by_worker, append=True)
 
-    def update(self, job_id: int, row: Row) -> None:
-        self.update_many([(job_id, row)])
-
-    def update_many(self, changes: Sequence[tuple[int, Row]]) -> None:
-        with self._environment.begin(write=True) as transaction:
-            now = _now()
-            for job_id, (worker, arguments, status) in changes:
-                key = _pack(job_id)
-                old = transaction.get(key, db=self._jobs)
-                assert old is not None
-                _, was, _, attempt, before, _, _, created, _, claim = _HEADER.unpack_from(old)
-                number = _NUMBERS[worker]
-                if (before, was) != (number, status):
-                    self._move(transaction, key, before, was, number, status)
-                body = cbor2.dumps(arguments)
-                header = (1, status, 0, attempt, number, 0, len(body), created, now, claim)
-                transaction.put(key, _sealed(key, _HEADER.pack(*header) + body), db=self._jobs)
-
-    def destroy_many(self, ids: Sequence[int]) -> None:
-        with self._environment.begin(write=True) as transaction:
-            for job_id in ids:
-                key = _pack(job_id)
-                old = transaction.pop(key, db=self._jobs)
-                assert old is not None
-                _, status, _, _, number, *_ = _HEADER.unpack_from(old)
-                transaction.delete(_STATUS_KEYS[status], key, db=self._by_status)
-                transaction.delete(_pack(number * 256 + status), key, db=self._by_worker)
-
     def claim(self, limit: int) -> list[tuple[Record, Any]]:
         claimed = []
         with self._environment.begin(write=True) as transaction:
@@ -175,26 +169,15 @@ class Floor(Contestant):
         _, was, flags, attempt, number, _, length, created, _, held = _HEADER.unpack_from(old)
         if status == COMPLETED and (was != STARTED or held != claim):
             raise ValueError("a stale claim")
-        self._move(transaction, key, number, was, number, status)
+        transaction.delete(_STATUS_KEYS[was], key, db=self._by_status)
+        transaction.delete(_pack(number * 256 + was), key, db=self._by_worker)
+        transaction.put(_STATUS_KEYS[status], key, db=self._by_status)
+        transaction.put(_pack(number * 256 + status), key, db=self._by_worker)
         attempt += attempts
         header = (1, status, flags, attempt, number, owner, length, created, now, claim)
         record = _sealed(key, _HEADER.pack(*header) + _body(old))
         transaction.put(key, record, db=self._jobs)
         return record
-
-    def _move(
-        self,
-        transaction: lmdb.Transaction[bytes],
-        key: bytes,
-        before: int,
-        was: int,
-        number: int,
-        status: int,
-    ) -> None:
-        transaction.delete(_STATUS_KEYS[was], key, db=self._by_status)
-        transaction.delete(_pack(before * 256 + was), key, db=self._by_worker)
-        transaction.put(_STATUS_KEYS[status], key, db=self._by_status)
-        transaction.put(_pack(number * 256 + status), key, db=self._by_worker)
 
     def _next(self, transaction: lmdb.Transaction[bytes], name: bytes, count: int) -> int:
         stored = transaction.get(name, db=self._meta)
@@ -202,6 +185,19 @@ class Floor(Contestant):
         value = int.from_bytes(stored, "little")
         transaction.put(name, _pack(value + count), db=self._meta)
         return value
+
+    def number(self, job: tuple[Record, Any]) -> int:
+        return int(job[1]["user"])
+
+    def waiting(self) -> int:
+        return self._count(QUEUED)
+
+    def ways(self) -> dict[str, Way]:
+        return {"one lock": lambda: nullcontext(self._insert_locked)}
+
+    def _insert_locked(self, row: Row) -> int:
+        with self._lock:
+            return self.insert(row)
 
     # --- Reads --------------------------------------------------------------
 
@@ -212,30 +208,34 @@ class Floor(Contestant):
         assert record is not None
         return _unpack(key, record), cbor2.loads(_body(record))
 
-    def iterate(self) -> int:
+    def iterate(self, status: int | None, decoded: bool) -> int:
         seen = 0
-        with (
-            self._environment.begin() as transaction,
-            transaction.cursor(self._jobs) as cursor,
-        ):
-            for key, record in cursor:
-                _unpack(key, record)
-                seen += 1
+        with self._environment.begin() as transaction:
+            if status is None:
+                pairs: Iterable[tuple[bytes, bytes]] = transaction.cursor(self._jobs)
+            else:
+                pairs = self._pairs(transaction, status)
+            if decoded:
+                for key, record in pairs:
+                    _unpack(key, record)
+                    cbor2.loads(_body(record))
+                    seen += 1
+            else:
+                for key, record in pairs:
+                    _unpack(key, record)
+                    seen += 1
         return seen
 
-    def iterate_arguments(self) -> int:
-        seen = 0
-        with (
-            self._environment.begin() as transaction,
-            transaction.cursor(self._jobs) as cursor,
-        ):
-            for key, record in cursor:
-                _unpack(key, record)
-                cbor2.loads(_body(record))
-                seen += 1
-        return seen
+    def _pairs(
+        self, transaction: lmdb.Transaction[bytes], status: int
+    ) -> Iterator[tuple[bytes, bytes]]:
+        with transaction.cursor(self._by_status) as index, transaction.cursor(self._jobs) as jobs:
+            if index.set_key(_STATUS_KEYS[status]):
+                keys = index.iternext_dup()
+                while piece := list(islice(keys, _PIECE)):
+                    yield from jobs.getmulti(piece)
 
-    def jobs_of(self, worker: str, limit: int) -> list[Record]:
+    def of_worker(self, worker: str, limit: int) -> list[Record]:
         number = _NUMBERS[worker]
         ids = array("Q")
         with self._environment.begin() as transaction:
@@ -249,6 +249,16 @@ class Floor(Contestant):
 
     def ids_of_status(self, status: int) -> list[int]:
         return self._ids(self._by_status, [_STATUS_KEYS[status]])
+
+    def page_of_status(self, status: int, after: int, limit: int) -> list[int]:
+        with (
+            self._environment.begin() as transaction,
+            transaction.cursor(self._by_status) as cursor,
+        ):
+            if not cursor.set_range_dup(_STATUS_KEYS[status], _pack(after + 1)):
+                return []
+            ids = array("Q", b"".join(islice(cursor.iternext_dup(), limit)))
+        return ids.tolist()
 
     def incomplete_ids(self) -> list[int]:
         return sorted(self._ids(self._by_status, [_STATUS_KEYS[code] for code in INCOMPLETE]))
@@ -265,11 +275,14 @@ class Floor(Contestant):
         return ids
 
     def count_failed(self) -> int:
+        return self._count(FAILED)
+
+    def _count(self, status: int) -> int:
         with (
             self._environment.begin() as transaction,
             transaction.cursor(self._by_status) as cursor,
         ):
-            return cursor.count() if cursor.set_key(_STATUS_KEYS[FAILED]) else 0
+            return cursor.count() if cursor.set_key(_STATUS_KEYS[status]) else 0
 
     def counts(self) -> list[int]:
         with (
@@ -278,38 +291,9 @@ class Floor(Contestant):
         ):
             return [cursor.count() if cursor.set_key(key) else 0 for key in _STATUS_KEYS]
 
-    def id_of(self, job: Any) -> int:
-        if isinstance(job, int):
-            return job
-        job_id: int = job[0][0] if isinstance(job[0], tuple) else job[0]
-        return job_id
-
     def plain(self, job: Any) -> Plain:
         record, arguments = job if len(job) == 2 else (job, cbor2.loads(_body(job[-1])))
         return record[0], record[1], arguments, record[2]
-
-
-class Puts(Floor):
-    """insert_many with keys and records made before."""
-
-    name = "puts"
-
-    def ready(self, rows: Sequence[Row]) -> tuple[int, list[tuple[Pairs, Pairs, Pairs]]]:
-        with self._environment.begin() as transaction:
-            stored = transaction.get(b"next_id", db=self._meta)
-        assert stored is not None
-        first, now = int.from_bytes(stored, "little"), _now()
-        starts = range(0, len(rows), _PIECE)
-        pieces = [_encode(first + start, rows[start : start + _PIECE], now) for start in starts]
-        return len(rows), pieces
-
-    def insert_many(self, ready: Any) -> range:
-        count, pieces = ready
-        with self._environment.begin(write=True) as transaction:
-            first = self._next(transaction, b"next_id", count)
-            for piece in pieces:
-                self._put(transaction, *piece)
-        return range(first, first + count)
 
 
 def _encode(first: int, rows: Sequence[Row], now: int) -> tuple[Pairs, Pairs, Pairs]:
@@ -348,3 +332,32 @@ def _unpack(key: bytes, record: bytes) -> Record:
 
 def _now() -> int:
     return time.time_ns() // 1000
+
+
+PEERS: Final = (
+    Peer(
+        FULL,
+        "floor",
+        Durability.FULL,
+        "LMDB by default: two syncs of the disk a commit",
+        lambda place, jobs: Floor(place, Durability.FULL, jobs),
+        Floor,
+    ),
+    Peer(
+        EPHEMERAL,
+        "floor",
+        Durability.EPHEMERAL,
+        "sync=False, writemap=True, a map of fixed size that is allocated: no sync",
+        lambda place, jobs: Floor(place, Durability.EPHEMERAL, jobs),
+        Floor,
+    ),
+)
+
+FAIRNESS: Final = Fairness(
+    "floor",
+    "raw py-lmdb: a minimal program that keeps the bytes that quelmdb keeps, in the same databases "
+    "and transactions. What quelmdb takes above it is what a library costs.",
+    "nothing.",
+    "no checks of input, no checksums looked at on reading, tuples for jobs, no errors of its "
+    "own, no owners, no rescue, no space in reserve, no group commit (threads share a lock).",
+)

@@ -1,6 +1,6 @@
 """The standard library's sqlite3, as somebody who knows it would use it for this.
 
-WAL and synchronous=FULL: a write is on the disk when it returns, as with quelmdb. The same
+WAL, at each synchronous level: with FULL a write is on the disk when it returns. The same
 columns, and the two indexes that the listings need: (status, id) and (worker, status, id),
 declared without the id, which SQLite appends to every entry by itself (the same order, 8 %
 smaller, tried). JSON for arguments, with an encoder made once. Every statement is prepared
@@ -17,13 +17,21 @@ from __future__ import annotations
 
 import json
 import sqlite3
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, Final
 
-from bench.contestant import Contestant, Plain, Size
+from bench.compare.peer import Ability, Durability, Fairness, Peer, Plain, Size, Store, Way
 from bench.data import COMPLETED, FAILED, INCOMPLETE, QUEUED, STARTED, STATUSES, Row
+
+FULL: Final = "sqlite3 FULL"
+NORMAL: Final = "sqlite3 NORMAL"
+OFF: Final = "sqlite3 OFF"
+
+_TIMEOUT: Final = 60.0  # seconds that a connection waits for others
 
 _encode: Final = json.JSONEncoder(separators=(",", ":")).encode
 _decode: Final = json.JSONDecoder().decode
@@ -51,9 +59,6 @@ _SCHEMA: Final = """
 _INSERT: Final = (
     "INSERT INTO jobs (worker, arguments, status, created_at, updated_at) VALUES (?, ?, ?, ?, ?)"
 )
-_UPDATE: Final = (
-    "UPDATE jobs SET worker = ?, arguments = ?, status = ?, updated_at = ? WHERE id = ?"
-)
 _CLAIM: Final = f"""
     UPDATE jobs SET status = {STARTED}, attempt = attempt + 1, claim = claim + 1, owner = 1,
         updated_at = ?
@@ -66,6 +71,7 @@ _COMPLETE: Final = f"""
 """
 _FIND: Final = f"SELECT {_COLUMNS} FROM jobs WHERE id = ?"
 _ALL: Final = f"SELECT {_COLUMNS} FROM jobs ORDER BY id"
+_OF_STATUS: Final = f"SELECT {_COLUMNS} FROM jobs WHERE status = ? ORDER BY id"
 _FIRST_OF_WORKER: Final = " UNION ALL ".join(
     "SELECT * FROM "
     f"(SELECT id FROM jobs WHERE worker = ?1 AND status = {code} ORDER BY id LIMIT ?2)"
@@ -75,6 +81,7 @@ _JOBS_OF_WORKER: Final = (
     f"SELECT {_COLUMNS} FROM jobs WHERE id IN ({_FIRST_OF_WORKER}) ORDER BY id LIMIT ?2"
 )
 _IDS_OF_STATUS: Final = "SELECT id FROM jobs WHERE status = ? ORDER BY id"
+_PAGE_OF_STATUS: Final = "SELECT id FROM jobs WHERE status = ? AND id > ? ORDER BY id LIMIT ?"
 _IDS_OF_WORKER: Final = (
     " UNION ALL ".join(
         f"SELECT id FROM jobs WHERE worker = ?1 AND status = {code}"
@@ -86,29 +93,37 @@ _INCOMPLETE_IDS: Final = (
     " UNION ALL ".join(f"SELECT id FROM jobs WHERE status = {code}" for code in INCOMPLETE)
     + " ORDER BY id"
 )
-_COUNT_FAILED: Final = f"SELECT count(*) FROM jobs WHERE status = {FAILED}"
+_COUNT: Final = "SELECT count(*) FROM jobs WHERE status = ?"
 _COUNTS: Final = "SELECT status, count(*) FROM jobs GROUP BY status"
 
 JobRow = tuple[Any, ...]
 
 
-class Sqlite(Contestant):
+class Sqlite(Store):
     """sqlite3, one connection."""
 
-    name = "sqlite3"
+    can = frozenset(Ability)
+    busy = (sqlite3.OperationalError,)
 
-    def __init__(self, directory: Path) -> None:
-        self._path = directory / "jobs.sqlite3"
-        self._connection = sqlite3.connect(self._path, isolation_level=None)
+    def __init__(self, place: Path, synchronous: str) -> None:
+        self._place = place
+        self._synchronous = synchronous
+        self._path = place / "jobs.sqlite3"
+        is_new = not self._path.exists()
+        self._lock = threading.Lock()
+        self._connection = sqlite3.connect(
+            self._path, isolation_level=None, timeout=_TIMEOUT, check_same_thread=False
+        )
         self._execute = self._connection.execute
         for pragma in (
             "journal_mode = WAL",
-            "synchronous = FULL",
+            f"synchronous = {synchronous}",
             f"cache_size = -{1024 * 1024}",  # KiB
             f"mmap_size = {2**31}",
         ):
             self._execute(f"PRAGMA {pragma}")
-        self._connection.executescript(_SCHEMA)
+        if is_new:
+            self._connection.executescript(_SCHEMA)
 
     def close(self) -> None:
         self._connection.close()
@@ -143,25 +158,6 @@ class Sqlite(Contestant):
             (last,) = self._execute("SELECT last_insert_rowid()").fetchone()
         return range(last - len(ready) + 1, last + 1)
 
-    def update(self, job_id: int, row: Row) -> None:
-        worker, arguments, status = row
-        self._execute(_UPDATE, (worker, _encode(arguments), status, _now(), job_id))
-
-    def update_many(self, changes: Sequence[tuple[int, Row]]) -> None:
-        now = _now()
-        with _Transaction(self._execute):
-            self._connection.executemany(
-                _UPDATE,
-                (
-                    (worker, _encode(arguments), status, now, job_id)
-                    for job_id, (worker, arguments, status) in changes
-                ),
-            )
-
-    def destroy_many(self, ids: Sequence[int]) -> None:
-        with _Transaction(self._execute):
-            self._connection.executemany("DELETE FROM jobs WHERE id = ?", ((i,) for i in ids))
-
     def claim(self, limit: int) -> list[tuple[JobRow, Any]]:
         rows = self._execute(_CLAIM, (_now(), limit)).fetchall()
         rows.sort()  # RETURNING has no order
@@ -181,30 +177,53 @@ class Sqlite(Contestant):
             if cursor.rowcount != len(jobs):
                 raise ValueError("a stale claim")
 
+    def number(self, job: tuple[JobRow, Any]) -> int:
+        return int(job[1]["user"])
+
+    def waiting(self) -> int:
+        return self._count(QUEUED)
+
+    def ways(self) -> dict[str, Way]:
+        return {
+            "a connection a thread": self._own_connection,
+            "one connection and a lock": lambda: nullcontext(self._insert_locked),
+        }
+
+    @contextmanager
+    def _own_connection(self) -> Iterator[Callable[[Row], object]]:
+        with Sqlite(self._place, self._synchronous) as own:
+            yield own.insert
+
+    def _insert_locked(self, row: Row) -> int:
+        with self._lock:
+            return self.insert(row)
+
     # --- Reads --------------------------------------------------------------
 
     def find(self, job_id: int) -> tuple[JobRow, Any]:
         row = self._execute(_FIND, (job_id,)).fetchone()
         return row, _decode(row[2])
 
-    def iterate(self) -> int:
+    def iterate(self, status: int | None, decoded: bool) -> int:
         seen = 0
-        for _ in self._execute(_ALL):
-            seen += 1
+        rows = self._execute(_ALL) if status is None else self._execute(_OF_STATUS, (status,))
+        if decoded:
+            for row in rows:
+                _decode(row[2])
+                seen += 1
+        else:
+            for _ in rows:
+                seen += 1
         return seen
 
-    def iterate_arguments(self) -> int:
-        seen = 0
-        for row in self._execute(_ALL):
-            _decode(row[2])
-            seen += 1
-        return seen
-
-    def jobs_of(self, worker: str, limit: int) -> list[JobRow]:
+    def of_worker(self, worker: str, limit: int) -> list[JobRow]:
         return self._execute(_JOBS_OF_WORKER, (worker, limit)).fetchall()
 
     def ids_of_status(self, status: int) -> list[int]:
         return self._ids(_IDS_OF_STATUS, (status,))
+
+    def page_of_status(self, status: int, after: int, limit: int) -> list[int]:
+        return self._ids(_PAGE_OF_STATUS, (status, after, limit))
 
     def incomplete_ids(self) -> list[int]:
         return self._ids(_INCOMPLETE_IDS, ())
@@ -216,7 +235,10 @@ class Sqlite(Contestant):
         return [job_id for (job_id,) in self._execute(query, values)]
 
     def count_failed(self) -> int:
-        count: int = self._execute(_COUNT_FAILED).fetchone()[0]
+        return self._count(FAILED)
+
+    def _count(self, status: int) -> int:
+        count: int = self._execute(_COUNT, (status,)).fetchone()[0]
         return count
 
     def counts(self) -> list[int]:
@@ -224,12 +246,6 @@ class Sqlite(Contestant):
         for status, count in self._execute(_COUNTS):
             counts[status] = count
         return counts
-
-    def id_of(self, job: Any) -> int:
-        if isinstance(job, int):
-            return job
-        job_id: int = job[0][0] if isinstance(job[0], tuple) else job[0]
-        return job_id
 
     def plain(self, job: Any) -> Plain:
         row, arguments = job if len(job) == 2 else (job, _decode(job[2]))
@@ -251,3 +267,37 @@ class _Transaction:
 
 def _now() -> int:
     return time.time_ns() // 1000
+
+
+def _peer(name: str, durability: Durability, setting: str) -> Peer:
+    synchronous = name.split()[-1]
+    return Peer(
+        name, "sqlite3", durability, setting, lambda place, jobs: Sqlite(place, synchronous), Sqlite
+    )
+
+
+PEERS: Final = (
+    _peer(FULL, Durability.FULL, "WAL, synchronous=FULL: one sync of the disk a commit"),
+    _peer(
+        NORMAL,
+        Durability.EPHEMERAL,
+        "WAL, synchronous=NORMAL: loss of power may undo the last commits, and never "
+        "corrupts the file, which is more than quelmdb ephemeral promises",
+    ),
+    _peer(
+        OFF,
+        Durability.EPHEMERAL,
+        "WAL, synchronous=OFF: no sync; loss of power may corrupt the file",
+    ),
+)
+
+FAIRNESS: Final = Fairness(
+    "sqlite3",
+    "the standard library's, one table with the same columns and two indexes, JSON arguments, "
+    "cache and map larger than the file, statements prepared once, a claim in one UPDATE … "
+    "RETURNING, a busy timeout of 60 s. With several threads, the quicker of a connection a "
+    "thread and one connection behind a lock.",
+    "any query in SQL, whatever nobody thought of; one sync a commit where LMDB needs two.",
+    "rows are tuples that nobody has checked; nobody gives back what a dead process held; "
+    "waiting writers poll, and may be told that the database is locked.",
+)
