@@ -14,6 +14,8 @@ from typing import Final
 
 HERE: Final = Path(__file__).parent.parent
 
+_TINY: Final = "A tiny run, to see that everything works: its figures say nothing."
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Returns 0 where every line of the reach that was measured holds, else 1."""
@@ -46,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             versions=versions(),
             peers=[peer.name for peer in peers],
             missing={name: why for name, why in missing.items() if why},
-            warnings=warnings(directory),
+            warnings=[*([_TINY] * options.tiny), *warnings(directory)],
         )
         for text in (*figures.warnings, *(f"{n}: {why}" for n, why in figures.missing.items())):
             _tell(text)

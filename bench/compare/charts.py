@@ -127,7 +127,7 @@ def _bars(axes: Axes, names: Sequence[str], timings: Mapping[str, Timing]) -> No
     rates = [1 / timings[name].best for name in names if name in timings]
     axes.set_xscale("log")
     if rates:
-        low, high = min(rates) / 3, max(rates) * 12  # room for the label
+        low, high = min(rates) / 3, max(rates) * 9  # room for the label
         axes.set_xlim(low, high)
     for place, name in enumerate(names):
         if name not in timings:

@@ -28,6 +28,8 @@ K = TypeVar("K")
 T = TypeVar("T")
 
 _MOST: Final = 100_000  # units, or calls, of a round
+_PATIENCE: Final = 60.0  # seconds for the rounds of a workload
+_FEWEST_ROUNDS: Final = 2  # even where they take longer
 
 
 @dataclass(frozen=True)
@@ -107,10 +109,13 @@ def take_turns(
     """Times rounds of about `seconds`, each of a multiple of `least` units, at most `most`."""
     counts = {}
     for key, prepare in prepares.items():  # warms up, too
-        spent, _ = _round(prepare(least), writes=writes)
+        spent, _ = _round(prepare(least), writes=False)
         counts[key] = max(1, min(int(seconds / spent), most // least)) * least
     times: dict[K, list[float]] = {key: [] for key in prepares}
+    begun = time.monotonic()
     for number in range(rounds):
+        if number >= _FEWEST_ROUNDS and time.monotonic() - begun > _PATIENCE:
+            break
         for key in turn(tuple(prepares), number):
             spent, units = _round(prepares[key](counts[key]), writes=writes)
             times[key].append(spent / units)

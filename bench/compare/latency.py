@@ -26,7 +26,6 @@ SHARES: Final = (
     0.999, 1.0,
 )  # fmt: skip
 """Of all claims: which shares of them the saved times are of."""
-_ROOM: Final = 8_000_000
 
 
 @dataclass(frozen=True)
@@ -54,7 +53,7 @@ def _latency(peer: Peer, scale: Scale, directory: Path) -> Latency:
     errors = 0
     with (
         served(peer, directory) as path,
-        peer.open(path, _ROOM) as queue,
+        peer.open(path, 4 * scale.room) as queue,
         processes(1) as (executor, common),
     ):
         fill(queue, max(scale.claims, scale.depth))

@@ -34,7 +34,9 @@ class Ability(StrEnum):
     """What not every peer has."""
 
     INSERT_BATCH = "insert_batch"
-    """Many jobs in one write."""
+    """Some hundred jobs in one write."""
+    INSERT_BULK = "insert_bulk"
+    """Any number of jobs in one write, without a message for each."""
     CLAIM_BATCH = "claim_batch"
     """Many jobs claimed in one write, and ended in one."""
     PROCESSES = "processes"

@@ -13,7 +13,6 @@ from bench.compare.workload import BATCH, Scale, Timed, Workload
 from bench.data import queued
 
 _PIECE: Final = 1000  # jobs a write, where that is not measured
-_ROOM: Final = 2_000_000  # jobs for which an ephemeral store is made
 
 
 def fill(queue: Queue, depth: int) -> None:
@@ -119,15 +118,15 @@ WORKLOADS: Final = (
         "insert, all at once",
         "job",
         _insert_all,
-        needs=(Ability.INSERT_BATCH,),
-        remark="100,000 jobs in one write; the `Job`s of quelmdb were made before",
+        needs=(Ability.INSERT_BULK,),
+        remark="50,000 jobs in one write; the `Job`s of quelmdb were made before",
     ),
     Workload(
         "make_and_insert_all",
         "the same, with making the `Job`s",
         "job",
         _make_and_insert_all,
-        needs=(Ability.INSERT_BATCH,),
+        needs=(Ability.INSERT_BULK,),
         remark="from plain values, as the others take them",
     ),
     Workload(
@@ -147,14 +146,20 @@ WORKLOADS: Final = (
         least=BATCH,
         remark="of 10,000 that wait; two writes a batch; a dash: it claims one at a time",
     ),
-    Workload("waiting", "count what waits", "call", _count, remark="10,000 jobs"),
+    Workload(
+        "waiting",
+        "count what waits",
+        "call",
+        _count,
+        remark="10,000 jobs; persist-queue tells what its own process has put and got",
+    ),
 )
 
 
 def measure(workload: Workload, peers: Sequence[Peer], scale: Scale, directory: Path) -> Result:
     """Each peer with a store of its own, empty at first."""
     able = [peer for peer in peers if peer.has(*workload.needs)]
-    with side_by_side(able, directory, _ROOM) as places:
+    with side_by_side(able, directory, scale.room) as places:
         timings = take_turns(
             {place.peer.name: partial(workload.prepare, place.queue, scale) for place in places},
             scale.rounds,
@@ -169,7 +174,7 @@ def sizes(peers: Sequence[Peer], scale: Scale, directory: Path) -> dict[str, Siz
     """Bytes on disk of the jobs that wait, by peer."""
     found = {}
     for peer in peers:
-        with side_by_side([peer], directory, _ROOM) as [place]:
+        with side_by_side([peer], directory, scale.room) as [place]:
             fill(place.queue, scale.depth)
             found[peer.name] = place.queue.size()
     return found

@@ -182,7 +182,7 @@ def _reading(figures: Figures) -> Iterator[str]:
     if found:
         yield "## Reading stores of growing size"
         yield (
-            "A time is for one call, one listing, one job or one id. "
+            "A time is for one listing, one job, one id or one call. "
             f"The ratios are to {ours.FULL}, but for {ours.EPHEMERAL} itself."
         )
     for workload in found:
@@ -201,7 +201,7 @@ def _reading(figures: Figures) -> Iterator[str]:
                     )
                 rows.append((peer.name, *cells))
         remark = f" ({workload.remark})" if workload.remark else ""
-        yield f"### {workload.title}, a {workload.unit}{remark}".replace("a id", "an id")
+        yield f"### {workload.title}{remark}"
         yield table(("", *(f"{size:,} jobs" for size in at_sizes)), rows)
 
 
@@ -254,7 +254,7 @@ def _fairness(figures: Figures) -> Iterator[str]:
             if fairness.more:
                 lines.append(f"- what it does that quelmdb does not: {fairness.more}")
             if fairness.less:
-                lines.append(f"- what it does not: {fairness.less}")
+                lines.append(f"- what it lacks, or costs: {fairness.less}")
             yield "\n".join(lines)
 
 

@@ -13,9 +13,6 @@ from bench.compare.peer import AsyncInsert, Peer
 from bench.compare.workload import Prepare, Scale, Timed
 from bench.data import Row, queued
 
-_ROOM: Final = 2_000_000
-
-
 PREFIX: Final = "insert_tasks_"
 
 
@@ -36,7 +33,7 @@ def measure(tasks: int, peers: Sequence[Peer], scale: Scale, directory: Path) ->
             for peer in peers:
                 if peer.open_async is not None:
                     path = servers.enter_context(served(peer, directory))
-                    opened = stack.enter_async_context(peer.open_async(path, _ROOM))
+                    opened = stack.enter_async_context(peer.open_async(path, scale.room))
                     prepares[peer.name] = _prepare(runner, runner.run(opened), tasks)
             timings = take_turns(prepares, scale.rounds, scale.seconds, least=tasks)
         finally:

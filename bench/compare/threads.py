@@ -13,9 +13,6 @@ from bench.compare.peer import Peer, Way
 from bench.compare.workload import Scale, Timed
 from bench.data import Row, queued
 
-_ROOM: Final = 2_000_000
-
-
 PREFIX: Final = "insert_threads_"
 
 
@@ -29,7 +26,7 @@ def title(threads: int) -> str:
 
 def measure(threads: int, peers: Sequence[Peer], scale: Scale, directory: Path) -> Result:
     """Of the ways in which threads may use a peer the quickest one counts, and is noted."""
-    with side_by_side(peers, directory, _ROOM) as places:
+    with side_by_side(peers, directory, scale.room) as places:
         found = take_turns(
             {
                 (place.peer.name, name): partial(_prepare, way, threads)

@@ -22,6 +22,8 @@ class Scale(NamedTuple):
     rounds: int
     seconds: float
     """About what a round of writes takes; one of reads takes a third."""
+    room: int
+    """For how many jobs stores are made that writes are measured on."""
     depth: int
     """How many jobs wait before a round of claims."""
     bulk: int
@@ -43,12 +45,13 @@ class Scale(NamedTuple):
 DEFAULT: Final = Scale(
     rounds=5,
     seconds=0.25,
+    room=2_000_000,
     depth=10_000,
-    bulk=100_000,
+    bulk=50_000,
     threads=(1, 8, 64),
     tasks=(100, 1000),
     processes=(1, 2, 4),
-    jobs_by_processes={"full": 3_000, "ephemeral": 12_000},
+    jobs_by_processes={"full": 2_000, "ephemeral": 6_000},
     claims=5_000,
     claim_seconds=6.0,
     sizes=(10_000, 100_000, 1_000_000),
@@ -56,6 +59,7 @@ DEFAULT: Final = Scale(
 TINY: Final = Scale(
     rounds=1,
     seconds=0.005,
+    room=20_000,
     depth=200,
     bulk=200,
     threads=(1, 4),

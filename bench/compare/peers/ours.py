@@ -17,7 +17,7 @@ FULL: Final = "quelmdb full"
 EPHEMERAL: Final = "quelmdb ephemeral"
 
 _CAPACITY_A_JOB: Final = 400  # bytes
-_CAPACITY: Final = 256 * 2**20
+_CAPACITY: Final = 16 * 2**20
 
 
 class Ours(Store):

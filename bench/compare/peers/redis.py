@@ -33,7 +33,7 @@ _PATIENCE: Final = 10.0  # seconds for a server to come up
 class Redis(Queue):
     """One client; its pool has a connection for each thread."""
 
-    can = frozenset(Ability)
+    can = frozenset({Ability.INSERT_BATCH, Ability.CLAIM_BATCH, Ability.PROCESSES})
 
     def __init__(self, place: Path) -> None:
         self._place = place
