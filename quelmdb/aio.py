@@ -318,7 +318,7 @@ class _AwaitedRequest(Request[Any]):
     ) -> None:
         super().__init__(verb, now, give_back if type(verb) is Claim else None)
         self._mailbox = mailbox
-        self.future: asyncio.Future[Any] = mailbox.loop.create_future()
+        self.future: asyncio.Future[Any] = asyncio.Future(loop=mailbox.loop)
 
     def take(self) -> bool:
         return not self.future.cancelled()

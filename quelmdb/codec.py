@@ -145,7 +145,7 @@ class Codec:
         the structure), `TooLargeError` above the limit.
         """
         try:
-            if _is_plain(value, self.limit):
+            if (type(value) is dict and _is_flat(value)) or _is_plain(value, self.limit):
                 data = cbor2.dumps(value)
             else:  # find what is wrong before cbor2, which has no limit of depth, sees it
                 _Search(value, what, self.limit)
@@ -175,8 +175,6 @@ def _is_plain(value: Any, limit: int) -> bool:
     not too deep and not too many: such a value needs no second look."""
     kind = type(value)
     if kind in _SCALARS:
-        return True
-    if kind is dict and _is_flat(value):
         return True
     level = [value]
     seen = 0

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby
 from queue import Empty, SimpleQueue
@@ -33,6 +34,8 @@ T = TypeVar("T")
 log = logging.getLogger("quelmdb")
 
 _IDLE_SECONDS: Final = 0.5
+_LONGEST: Final = 0.002
+_LOOK: Final = 0.00005
 _MOST: Final = 4096  # requests a transaction
 
 
@@ -45,9 +48,8 @@ class Committer:
         """`gate`: where this process stands in line with others; without one LMDB's lock
         is waited for."""
         self._environment = environment
-        self._names = names
-        self._owners = owners
-        self._gate = gate
+        self._writer = Writer(environment, names, owners)
+        self._gate = None if environment.readonly else gate  # it would need to be written to
         self._leave: Callable[[], object] = _nothing if gate is None else gate.leave
         self._requests: SimpleQueue[Request[Any] | None] = SimpleQueue()
         self._turn = threading.RLock()  # of the thread that writes
@@ -82,10 +84,17 @@ class Committer:
                 with self._turn:
                     self._busy = me
                     try:
-                        if self._enter(wait=own):
+                        if self._gone is not None:
+                            raise self._gone()
+                        gate = self._gate
+                        if gate is None or gate.try_enter() or (own and gate.enter()):
                             self._alone(verb, now, outcome)
                     finally:
-                        self._leave()  # first: in one step, without a place for interrupts
+                        try:
+                            self._leave()  # first: one step, without a place for interrupts
+                        except OSError:
+                            if self._gone is None:  # a signal handler may have closed it
+                                raise
                         self._busy = busy
                 if outcome:
                     return outcome[0]
@@ -132,38 +141,29 @@ class Committer:
         self._starting = threading.RLock()
         self._busy = self._committer = 0
         self._requests = SimpleQueue()
+        del self._writer  # it holds on to the environment
 
     def _raise_if_refused(self) -> None:
         if self._gone is not None:
             raise self._gone()
         self._environment.raise_if_readonly()
 
-    def _enter(self, *, wait: bool) -> bool:
-        """Whether no other process writes; LMDB's lock is free then."""
-        self._raise_if_refused()
-        if self._gate is None:
-            return True
-        if not wait:
-            return self._gate.try_enter()
-        self._gate.enter()
-        return True
-
     # --- Transactions -------------------------------------------------------
 
     def _alone(self, verb: Verb[T], now: int, outcome: list[T]) -> None:
         """One verb in a transaction of its own. What it returns is put into `outcome`
         where it is committed, which it may be although something is raised."""
-        transaction = writer = None
+        writer, transaction = self._writer, None
         try:
             transaction = self._environment.begin_write()
-            writer = Writer(transaction, self._environment, self._names, self._owners, now)
+            writer.begin(transaction, now)
             result = verb(writer)
-            writer.finish()
+            writer.counters.finish()
             transaction.commit()
             outcome.append(result)
             writer.ended(True)
         except BaseException as error:
-            if self._end(transaction, writer, error) and not outcome:
+            if self._undo(transaction, error) and not outcome:
                 outcome.append(result)
             mapped = self._environment.error_for(error)
             if mapped is error:
@@ -172,31 +172,30 @@ class Committer:
 
     def _together(self, first: Request[Any], taken: list[Request[Any]]) -> None:
         """All that waits, in one transaction. Raises where each must be run alone."""
-        transaction = writer = None
+        writer, transaction = self._writer, None
         try:
             transaction = self._environment.begin_write()
             taken += self._waiting(first)
-            writer = Writer(transaction, self._environment, self._names, self._owners)
+            writer.begin(transaction, 0)
             for is_append, group in groupby(taken, _is_append):
                 if is_append:
                     _append(writer, list(group))
                 else:
                     for request in group:
                         _try(writer, request)
-            writer.finish()
+            writer.counters.finish()
             transaction.commit()
             writer.ended(True)
         except BaseException as error:
-            self._end(transaction, writer, error)
+            self._undo(transaction, error)
             raise
 
-    def _end(
-        self, transaction: Transaction | None, writer: Writer | None, error: BaseException
-    ) -> bool:
+    def _undo(self, transaction: Transaction | None, error: BaseException) -> bool:
         """Undoes a transaction that failed; whether it was committed nevertheless."""
+        if transaction is None:
+            return False
         committed = self._environment.undo(transaction, error)
-        if writer is not None:
-            writer.ended(committed)
+        self._writer.ended(committed)
         return committed
 
     # --- The committer ------------------------------------------------------
@@ -217,15 +216,25 @@ class Committer:
             except Empty:
                 break
             if first is not None:
-                self._serve(first)
+                begun = time.monotonic()
+                served = self._serve(first)
+                self._await_others(served, time.monotonic() - begun)
             elif self._gone is not None:
                 break
         self._committer = 0
         if self._gone is None and not self._requests.empty():  # put before it was seen to end
             self._start()
 
-    def _serve(self, first: Request[Any]) -> None:
-        """Commits and delivers what waits."""
+    def _await_others(self, served: int, took: float) -> None:
+        """Lets those who were just served come again before the next transaction begins:
+        else it has the first few of them, and most wait for two. At most as long as the
+        last one took."""
+        end = time.monotonic() + min(took, _LONGEST)
+        while 1 < served > self._requests.qsize() and time.monotonic() < end:
+            time.sleep(_LOOK)
+
+    def _serve(self, first: Request[Any]) -> int:
+        """Commits and delivers what waits; how much it was."""
         taken: list[Request[Any]] = []
         with self._turn:
             self._busy = get_ident()
@@ -243,6 +252,7 @@ class Committer:
                 self._busy = 0
         for request in taken:
             _deliver(request)
+        return len(taken)
 
     def _separately(self, request: Request[Any]) -> None:
         outcome: list[Any] = []
@@ -269,7 +279,7 @@ class Committer:
 
 def _try(writer: Writer, request: Request[Any]) -> None:
     """One of several verbs. Raises where it has left the transaction in a state that is none."""
-    writer.begin(request.now)
+    writer.go_on(request.now)
     try:
         request.result = request.verb(writer)
     except QuelmdbError as error:

@@ -182,14 +182,15 @@ class Environment:
         """The library's error for one that came out of a transaction; or that one itself."""
         return self._error(error) if is_foreign(error) else error
 
-    def ensure_room(self, transaction: Transaction, growth: int) -> None:
+    def ensure_room(self, transaction: Transaction, growth: int) -> int:
         """Within a write transaction, before jobs are added: sees to it that `growth`
-        bytes, and a reserve for claims and completions behind them, are allocated.
+        bytes, and a reserve for claims and completions behind them, are allocated. Returns
+        how many more bytes may be used before it is asked again.
 
         Raises `StoreFullError` where they cannot be.
         """
         assert self._room is not None
-        self._room.ensure(growth, self.used_bytes, lambda: self._recyclable(transaction))
+        return self._room.ensure(growth, self.used_bytes, lambda: self._recyclable(transaction))
 
     def begin_read(self) -> Transaction:
         """A read transaction, to be aborted by the caller. 0.2 us."""
@@ -365,15 +366,27 @@ def put_new(transaction: Transaction, database: Database, key: bytes, value: byt
         raise layout.Damaged("a number that was just given out is taken: its counter is too low")
 
 
+def not_the_largest() -> layout.Damaged:
+    """The error for an item that could not be appended: LMDB passes over it."""
+    return layout.Damaged("a number that was just given out is not the largest: damaged")
+
+
+def put_all(
+    transaction: Transaction, database: Database, items: Sequence[tuple[bytes, bytes]]
+) -> None:
+    """Puts items, in the place of what is there, in one call."""
+    with transaction.cursor(database) as cursor:
+        cursor.putmulti(items)
+
+
 def append_new(
     transaction: Transaction, database: Database, items: Sequence[tuple[bytes, bytes]]
 ) -> None:
-    """Puts items behind all others [of their key]. Raises `Damaged` where some are not:
-    LMDB passes over them."""
+    """Puts items behind all others [of their key]. Raises `Damaged` where some are not."""
     with transaction.cursor(database) as cursor:
         _, added = cursor.putmulti(items, append=True)
     if added < len(items):
-        raise layout.Damaged("a number that was just given out is not the largest: damaged")
+        raise not_the_largest()
 
 
 def structural_problems(directory: Path) -> list[str]:

@@ -160,9 +160,10 @@ class Room(Protocol):
     so that in a full store claims and completions, which need pages of their own for a
     while, still work. All calls are made under the write lock."""
 
-    def ensure(self, growth: int, used: Measure, recyclable: Measure) -> None:
+    def ensure(self, growth: int, used: Measure, recyclable: Measure) -> int:
         """Sees to the room for `growth` bytes more, beside the reserve, in a file that is
         in use up to `used()`, where pages that hold nothing have `recyclable()` bytes.
+        Returns how many bytes more may be used before it is asked again.
 
         Raises `StoreFullError` where there is none.
         """
@@ -181,19 +182,19 @@ class GrowingRoom:
         self._descriptor = os.open(path, os.O_RDWR)
         self._allocated = 0
 
-    def ensure(self, growth: int, used: Measure, recyclable: Measure) -> None:
+    def ensure(self, growth: int, used: Measure, recyclable: Measure) -> int:
         """Allocates what is needed. Where the disk is full, inserts are let in all the same
         while the file has as much that is unused, behind its used part or inside of it."""
         in_use = used()
         kept = reserve(in_use)
         needed = in_use + growth + kept
         if needed <= self._allocated:
-            return
+            return 0
         self._allocated = os.fstat(self._descriptor).st_size  # others allocate, too
         if needed <= self._allocated:
-            return
+            return 0
         if self._allocate(needed + kept // 4) or self._allocate(needed):
-            return
+            return 0
         if self._allocated - in_use + recyclable() < growth + kept:
             raise StoreFullError(
                 f"no space left on the file system of {self._path}: {growth:,} bytes more, and "
@@ -201,6 +202,7 @@ class GrowingRoom:
                 "or destroy jobs and insert less at a time",
                 path=str(self._path),
             )
+        return 0
 
     def full(self, reason: object) -> StoreFullError:
         return StoreFullError(
@@ -232,19 +234,15 @@ class FixedRoom:
         self._path = path
         self._capacity = capacity
         self._kept = min(max(capacity // 16, MIB), 64 * MIB)
-        self._granted = 0
 
-    def ensure(self, growth: int, used: Measure, recyclable: Measure) -> None:
-        if growth <= self._granted:
-            self._granted -= growth
-            return
+    def ensure(self, growth: int, used: Measure, recyclable: Measure) -> int:
         free = self._capacity - used() - self._kept
         if growth > free:
             free += recyclable()
             if growth > free:
                 raise self.full(f"{growth:,} bytes more were asked for")
         # To look costs as much as to insert. Other processes are granted as much meanwhile.
-        self._granted = (free - growth) // _GRANT
+        return (free - growth) // _GRANT
 
     def full(self, reason: object) -> StoreFullError:
         return StoreFullError(

@@ -34,8 +34,9 @@ class Gate:
         self._locks.unlock(_NEXT_BYTE)
         return entered
 
-    def enter(self) -> None:
-        """Waits for its turn."""
+    def enter(self) -> bool:
+        """Waits for its turn, and returns True."""
         self._locks.lock(_NEXT_BYTE)
         self._locks.lock(WRITER_BYTE)
         self._locks.unlock(_NEXT_BYTE)
+        return True

@@ -13,7 +13,7 @@ from itertools import chain, islice
 from operator import neg
 from typing import Final
 
-from quelmdb.environment import Cursor, Database, Databases, Transaction, append_new
+from quelmdb.environment import Cursor, Database, Databases, Transaction, append_new, put_all
 from quelmdb.layout import (
     STATUS_KEYS,
     pack_number,
@@ -73,6 +73,33 @@ def leave(
     """Removes a job (its key) from both indexes."""
     transaction.delete(STATUS_KEYS[status], job, db=databases.by_status)
     transaction.delete(worker_status_key(worker, status), job, db=databases.by_worker_status)
+
+
+Entry = tuple[bytes, int, int, int]
+"""A job (its key), its worker, and the statuses that it leaves and enters."""
+
+
+def move(
+    transaction: Transaction, databases: Databases, job: bytes, worker: int, was: int, status: int
+) -> None:
+    """Moves a job from one status to another in both indexes."""
+    by_status, by_worker_status = databases.by_status, databases.by_worker_status
+    transaction.delete(STATUS_KEYS[was], job, db=by_status)
+    transaction.delete(worker_status_key(worker, was), job, db=by_worker_status)
+    transaction.put(STATUS_KEYS[status], job, db=by_status)
+    transaction.put(worker_status_key(worker, status), job, db=by_worker_status)
+
+
+def move_all(transaction: Transaction, databases: Databases, entries: Sequence[Entry]) -> None:
+    """As `move` of each."""
+    delete, by_worker_status = transaction.delete, databases.by_worker_status
+    for job, worker, was, _ in entries:
+        delete(STATUS_KEYS[was], job, db=databases.by_status)
+        delete(worker_status_key(worker, was), job, db=by_worker_status)
+    by_status = [(STATUS_KEYS[status], job) for job, _, _, status in entries]
+    by_worker = [(worker_status_key(worker, status), job) for job, worker, _, status in entries]
+    put_all(transaction, databases.by_status, by_status)
+    put_all(transaction, by_worker_status, by_worker)
 
 
 def count(transaction: Transaction, keys: Keys) -> int:

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from functools import lru_cache
 from struct import Struct
 from struct import error as StructError
 from typing import Final
@@ -109,6 +110,7 @@ def unpack_number(data: bytes) -> int:
     return value
 
 
+@lru_cache(4096)
 def worker_status_key(worker: int, status: int) -> bytes:
     """The key of one worker's jobs of one status in `by_worker_status`."""
     return pack_number(worker * _STATUSES_A_WORKER + status)

@@ -6,7 +6,26 @@ from collections.abc import Mapping
 
 from quelmdb.environment import Databases, Transaction, put_new
 from quelmdb.errors import StoreFullError
-from quelmdb.layout import MAX_WORKER, NO_WORKER, Damaged, pack_number, unpack_number
+from quelmdb.job import Status
+from quelmdb.layout import (
+    MAX_WORKER,
+    NO_WORKER,
+    STATUS_CODES,
+    STATUS_KEYS,
+    Damaged,
+    pack_number,
+    unpack_number,
+    worker_status_key,
+)
+
+Kind = tuple[int, int, bytes, bytes]
+"""Of the jobs of a worker that have a status: worker number, status code, and their keys
+in both indexes."""
+
+
+def kind(worker: int, status: Status) -> Kind:
+    code = STATUS_CODES[status]
+    return worker, code, STATUS_KEYS[code], worker_status_key(worker, code)
 
 
 class Names:
@@ -18,6 +37,8 @@ class Names:
         self._databases = databases
         self._numbers: dict[str | None, int] = {None: NO_WORKER}
         self._names: dict[int, str | None] = {NO_WORKER: None}
+        self.kinds: dict[tuple[str | None, Status], Kind] = {}
+        """Of workers that are remembered."""
 
     @property
     def known(self) -> Mapping[int, str | None]:

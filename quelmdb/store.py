@@ -81,21 +81,25 @@ def open(
         wanted=wanted(durability, capacity),
         verify=check,
     )
-    return Store(opened, codec, clock or _now, write_timeout)
+    return Store(opened, codec, clock, write_timeout)
 
 
 class Store(StoreReader, JobStore):
     """A store of jobs on LMDB. Made by `quelmdb.open`."""
 
     def __init__(
-        self, opened: directory.Opened, codec: Codec, clock: Clock, write_timeout: float | None
+        self,
+        opened: directory.Opened,
+        codec: Codec,
+        clock: Clock | None,
+        write_timeout: float | None,
     ) -> None:
         super().__init__(opened.environment, opened.names)
         self._opened = opened
         self._committer = opened.committer
         self._verbs = Verbs(codec)
         self._claims = Claims(self, self._verbs, opened.owners)
-        self._clock = clock
+        self._now = _now if clock is None else lambda: checked_time(clock())
         self._write_timeout = write_timeout
         self._closed = False
 
@@ -195,16 +199,15 @@ class Store(StoreReader, JobStore):
     def _commit(self, verb: Verb[T]) -> T:
         if self._closed:
             self._raise_if_ended()
-        now = checked_time(self._clock())
         unreceived: Any = self._give_back if type(verb) is Claim else None
-        done: T = self._committer.run(verb, now, self._write_timeout, unreceived)
+        done: T = self._committer.run(verb, self._now(), self._write_timeout, unreceived)
         return done
 
     def _send(self, kind: Callable[[Verb[Any], int], R], verb: Verb[Any]) -> R:
         """The request that `kind` makes of it, on its way."""
         if self._closed:
             self._raise_if_ended()
-        request = kind(verb, checked_time(self._clock()))
+        request = kind(verb, self._now())
         self._committer.submit(request)
         return request
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
-from typing import Any
+from typing import Any, Final
 
 from quelmdb import index
 from quelmdb.append import Append, AppendOne
@@ -34,13 +34,16 @@ from quelmdb.job import (
     id_of,
 )
 from quelmdb.layout import NEXT_CLAIM, NEXT_ID
+from quelmdb.moves import Move, move, move_all, prepare
 from quelmdb.records import Content, corrupt_record, encode_content, encode_outcome
 from quelmdb.requests import Verb
-from quelmdb.writer import Draft, Stored, Writer
+from quelmdb.writer import Draft, Stored, Writer, verified
 from quelmdb.writes import OnConflict
 
 Report = Callable[[CorruptRecordError], None]
 """Is told of a corrupt job, which is passed over."""
+
+_NO_OUTCOME: Final[Content] = (0, b"", b"", ())  # neither result nor error
 
 
 class Verbs:
@@ -50,11 +53,11 @@ class Verbs:
         self._codec = codec
 
     def insert(self, job: Job) -> Verb[Job]:
-        draft = self._draft(job)
+        drafts = (self._draft(job),)
         if job._id is None:
-            return AppendOne((draft,))
+            return AppendOne(drafts)
         _check_chosen(job._id)
-        return lambda writer: _insert_all(writer, (draft,))[0]
+        return lambda writer: _insert_all(writer, drafts)[0]
 
     def insert_many(self, jobs: Iterable[Job]) -> Verb[list[Job]]:
         drafts = self._drafts(jobs)
@@ -95,24 +98,29 @@ class Verbs:
                 raise InvalidJobError(f"a claim that is restored is at most {MAX_CHOSEN_ID}")
 
         def apply(writer: Writer) -> list[Job]:
-            writer.ensure_room(drafts)
+            writer.ensure_room([content for _, content in drafts])
             restored = (_restore(writer, draft, on_conflict) for draft in drafts)
             return [job for job in restored if job is not None]
 
         return apply
 
     def complete(self, job: Job, result: Any = None) -> Verb[Job]:
-        return _finish("complete", job, encode_outcome(self._codec, result, None))
+        outcome = _NO_OUTCOME if result is None else encode_outcome(self._codec, result, None)
+        return _finish("complete", *_held("complete", job), outcome)
 
     def complete_many(self, jobs: Iterable[Job]) -> Verb[list[Job]]:
-        verbs = [self.complete(job) for job in jobs]
-        return lambda writer: [verb(writer) for verb in verbs]
+        held = [_held("complete", job) for job in jobs]
+        if len(dict(held)) < len(held):  # a job that is there twice is stale the second time
+            verbs = [_finish("complete", *claim, _NO_OUTCOME) for claim in held]
+            return lambda writer: [verb(writer) for verb in verbs]
+        return lambda writer: _finish_all(writer, "complete", held, _NO_OUTCOME)
 
     def fail(self, job: Job, error: str) -> Verb[Job]:
-        return _finish("fail", job, encode_outcome(self._codec, None, error_text(error)))
+        outcome = encode_outcome(self._codec, None, error_text(error))
+        return _finish("fail", *_held("fail", job), outcome)
 
     def release(self, job: Job) -> Verb[Job]:
-        return _finish("release", job, None)
+        return _finish("release", *_held("release", job), None)
 
     def give_back(self, jobs: Iterable[Job]) -> Verb[None]:
         """Releases those that are still held: they could not be handed over."""
@@ -129,7 +137,8 @@ class Verbs:
         return [self._draft(job) for job in jobs]
 
     def _draft(self, job: Job) -> Draft:
-        _check_is_job(job)
+        if type(job) is not Job:
+            _check_is_job(job)
         return job, encode_content(self._codec, job)
 
 
@@ -145,62 +154,55 @@ class Claim:
 
     def __call__(self, writer: Writer) -> list[Job]:
         keys = writer.keys(Status.QUEUED, self._names)
-        claimed: list[Job] = []
+        moves: list[Move] = []
         after: int | None = None
         complete = False
-        while len(claimed) < self._limit and not complete:
-            wanted = self._limit - len(claimed)
+        while len(moves) < self._limit and not complete:
+            wanted = self._limit - len(moves)
             ids, complete = index.scan(writer.transaction, keys, after, reverse=False, size=wanted)
-            for job_id in ids[:wanted]:
+            complete = complete and len(ids) <= wanted
+            for job_id, key, record in writer.records(ids[:wanted]):
                 try:
-                    claimed.append(_start(writer, job_id))
+                    moves.append(_start(writer, job_id, key, record))
                 except CorruptRecordError as error:
                     self._report(error)
                 after = job_id
-            complete = complete and len(ids) <= wanted
-        return claimed
+        return move_all(writer, moves)
 
 
 def rescue(ids: Iterable[int], dead: set[int], report: Report) -> Verb[list[Job]]:
     """Requeues those of these jobs that are started by an owner among `dead`."""
 
     def apply(writer: Writer) -> list[Job]:
+        before, after = TRANSITIONS["rescue"]
         still_dead = writer.dead_among(dead)
-        rescued = []
+        moves = []
         for job_id in ids:
             try:
                 stored = writer.find(job_id)
-                if stored is not None and _is_held_by(stored, still_dead):
-                    rescued.append(_requeue(writer, stored))
+                if stored and stored.status is before and stored.owner in still_dead:
+                    attempt, claim = stored.attempt, stored.claim
+                    moves.append(prepare(writer, stored, after, attempt, 0, claim))
             except CorruptRecordError as error:
                 report(error)
-        return rescued
+        return move_all(writer, moves)
 
     return apply
 
 
-def _is_held_by(stored: Stored, owners: set[int]) -> bool:
-    return stored.status is Status.STARTED and stored.owner in owners
-
-
-def _requeue(writer: Writer, stored: Stored) -> Job:
-    after = TRANSITIONS["rescue"][1]
-    return writer.move(stored, after, attempt=stored.attempt, owner=0, claim=stored.claim)
-
-
 def _insert_all(writer: Writer, drafts: Sequence[Draft]) -> list[Job]:
-    writer.ensure_room(drafts)
+    writer.ensure_room([content for _, content in drafts])
     return [_insert(writer, draft) for draft in drafts]
 
 
 def _insert(writer: Writer, draft: Draft) -> Job:
     job_id = draft[0].id
     if job_id is None:
-        job_id = writer.next(NEXT_ID, MAX_ID)
+        job_id = writer.counters.next(NEXT_ID, MAX_ID)
     else:
         if writer.find(job_id) is not None:
             raise _exists(job_id, "`update` replaces it")
-        writer.advance(NEXT_ID, job_id)
+        writer.counters.advance(NEXT_ID, job_id)
     return writer.put(job_id, draft, writer.now, writer.now, attempt=0, claim=0)
 
 
@@ -210,14 +212,14 @@ def _update(writer: Writer, draft: Draft) -> Job:
     stored = None if job_id is None else writer.find(job_id)
     if stored is not None:
         if outside or len(arguments) + len(extras) > len(stored.record):
-            writer.ensure_room([draft])
+            writer.ensure_room((draft[1],))
         return _replace(writer, stored, draft)
-    writer.ensure_room([draft])
+    writer.ensure_room((draft[1],))
     if job_id is None:
-        job_id = writer.next(NEXT_ID, MAX_ID)
+        job_id = writer.counters.next(NEXT_ID, MAX_ID)
     else:
         _check_chosen(job_id)
-        writer.advance(NEXT_ID, job_id)
+        writer.counters.advance(NEXT_ID, job_id)
     created = job._created_at
     return writer.put(
         job_id, draft, writer.now if created is None else created, writer.now, attempt=0, claim=0
@@ -247,8 +249,8 @@ def _restore(writer: Writer, draft: Draft, on_conflict: OnConflict) -> Job | Non
         if on_conflict == "error":
             raise _exists(job.id, "skip or replace it (on_conflict)")
         writer.remove(stored)
-    writer.advance(NEXT_ID, job.id)
-    writer.advance(NEXT_CLAIM, job.claim)
+    writer.counters.advance(NEXT_ID, job.id)
+    writer.counters.advance(NEXT_CLAIM, job.claim)
     created, updated = job._created_at, job._updated_at
     return writer.put(
         job.id,
@@ -260,50 +262,75 @@ def _restore(writer: Writer, draft: Draft, on_conflict: OnConflict) -> Job | Non
     )
 
 
-def _start(writer: Writer, job_id: int) -> Job:
-    stored = writer.find(job_id)
-    if stored is None or stored.status is not Status.QUEUED:
+def _start(writer: Writer, job_id: int, key: bytes, record: bytes | None) -> Move:
+    before, after = TRANSITIONS["claim"]
+    stored = None if record is None else verified(job_id, key, record)
+    if stored is None or stored.status is not before:
         raise corrupt_record(job_id, "it is among the queued jobs of the index, and is none")
-    return writer.move(
-        stored,
-        TRANSITIONS["claim"][1],
-        attempt=min(stored.attempt + 1, MAX_ATTEMPT),
-        owner=writer.owner(),
-        claim=writer.next(NEXT_CLAIM, MAX_ID),
-    )
+    attempt = min(stored.attempt + 1, MAX_ATTEMPT)
+    claim = writer.counters.next(NEXT_CLAIM, MAX_ID)
+    return prepare(writer, stored, after, attempt, writer.owner(), claim)
 
 
-def _finish(name: str, job: Job, outcome: Content | None) -> Verb[Job]:
-    """A verb on a job that is still held under the claim that `job` carries."""
+def _held(name: str, job: Job) -> tuple[int, int]:
+    """Id and claim of a job that is to be ended by the verb `name`."""
     _check_is_job(job)
-    if job.id is None:
+    job_id, claim = job._id, job._claim
+    if job_id is None:
         raise InvalidJobError(f"{name} needs a job that is stored; this one has no id")
-    if job.claim == 0:
+    if claim == 0:
         raise InvalidTransitionError(
-            f"job {job.id} was never claimed: {name} has no claim to check; use `update`",
-            job_id=job.id,
+            f"job {job_id} was never claimed: {name} has no claim to check; use `update`",
+            job_id=job_id,
         )
-    job_id, claim = job.id, job.claim
-    before, after = TRANSITIONS[name]
+    return job_id, claim
+
+
+def _finish(name: str, job_id: int, claim: int, outcome: Content | None) -> Verb[Job]:
+    """A verb on a job that is still held under that claim."""
 
     def apply(writer: Writer) -> Job:
         stored = writer.find(job_id)
-        if stored is None:
-            raise JobNotFoundError(f"job {job_id} is not stored (any more)", job_id=job_id)
-        if stored.status is not before or stored.claim != claim:
-            raise StaleClaim(
-                f"job {job_id} is {stored.status} under claim {stored.claim}, no longer {before} "
-                f"under claim {claim}: it was finished, released, rescued or claimed again",
-                job_id=job_id,
-                expected=claim,
-                found=stored.claim,
-            )
-        if outcome is not None and outcome[3]:
-            writer.ensure_room([(job, outcome)])  # what is small may use the reserve
-        attempt = max(stored.attempt - 1, 0) if name == "release" else stored.attempt
-        return writer.move(stored, after, attempt=attempt, owner=0, claim=claim, outcome=outcome)
+        return move(writer, _ended(writer, name, job_id, claim, stored, outcome))
 
     return apply
+
+
+def _finish_all(
+    writer: Writer, name: str, held: Sequence[tuple[int, int]], outcome: Content | None
+) -> list[Job]:
+    """The same of several jobs, none of them twice."""
+    moves = []
+    records = writer.records([job_id for job_id, _ in held])
+    for (job_id, key, record), (_, claim) in zip(records, held, strict=True):
+        stored = None if record is None else verified(job_id, key, record)
+        moves.append(_ended(writer, name, job_id, claim, stored, outcome))
+    return move_all(writer, moves)
+
+
+def _ended(
+    writer: Writer,
+    name: str,
+    job_id: int,
+    claim: int,
+    stored: Stored | None,
+    outcome: Content | None,
+) -> Move:
+    before, after = TRANSITIONS[name]
+    if stored is None:
+        raise JobNotFoundError(f"job {job_id} is not stored (any more)", job_id=job_id)
+    if stored.status is not before or stored.claim != claim:
+        raise StaleClaim(
+            f"job {job_id} is {stored.status} under claim {stored.claim}, no longer {before} "
+            f"under claim {claim}: it was finished, released, rescued or claimed again",
+            job_id=job_id,
+            expected=claim,
+            found=stored.claim,
+        )
+    if outcome is not None and outcome[3]:
+        writer.ensure_room((outcome,))  # what is small may use the reserve
+    attempt = max(stored.attempt - 1, 0) if name == "release" else stored.attempt
+    return prepare(writer, stored, after, attempt, 0, claim, outcome)
 
 
 def _check_is_job(job: object) -> None:

@@ -6,14 +6,15 @@ from collections.abc import Iterable, Sequence
 from typing import Final, NamedTuple
 
 from quelmdb import index, owners
+from quelmdb.counters import Counters
 from quelmdb.environment import Environment, Transaction, put_new
-from quelmdb.errors import CorruptStoreError, StoreFullError
 from quelmdb.job import MAX_OWNER, Job, Status
 from quelmdb.layout import (
     ARGUMENTS,
     ARGUMENTS_OUTSIDE,
     ERROR,
     ERROR_OUTSIDE,
+    MAX_WORKER,
     NEXT_OWNER,
     NEXT_WORKER,
     NO_WORKER,
@@ -23,14 +24,12 @@ from quelmdb.layout import (
     STATUS_CODES,
     STATUSES,
     Header,
-    body_of,
     pack_number,
     pack_record,
-    split_body,
     unpack_number,
     unpack_record,
 )
-from quelmdb.names import Names
+from quelmdb.names import Kind, Names, kind
 from quelmdb.owners import Owners
 from quelmdb.records import (
     Content,
@@ -55,7 +54,8 @@ class Stored(NamedTuple):
     id: int
     key: bytes
     record: bytes
-    status: Status
+    code: int
+    """Of its status."""
     flags: int
     attempt: int
     worker: int
@@ -64,73 +64,80 @@ class Stored(NamedTuple):
     created_at: int
     claim: int
 
+    @property
+    def status(self) -> Status:
+        return STATUSES[self.code]
+
 
 class Writer:
-    """What can be done to a job inside one write transaction.
-
-    Counters are read once and written once, by `finish`, before the commit.
-    """
+    """What can be done to a job inside a write transaction: one for all transactions of a
+    process, since to make one costs as much as to use it."""
 
     __slots__ = (
-        "_counters",
         "_environment",
+        "_granted",
         "_growth",
         "_names",
+        "_new_owner",
         "_owner",
         "_owners",
+        "counters",
         "databases",
         "new_names",
-        "new_owner",
         "now",
         "touched",
         "transaction",
     )
 
-    def __init__(
-        self,
-        transaction: Transaction,
-        environment: Environment,
-        names: Names,
-        owners: Owners,
-        now: int = 0,
-    ) -> None:
-        self.transaction = transaction
+    transaction: Transaction
+
+    def __init__(self, environment: Environment, names: Names, owners: Owners) -> None:
         self.databases = environment.databases
-        self.now = now
+        self.counters = Counters(environment.databases.meta)
+        self.now = 0
+        """The time that is written."""
         self.touched = False
-        """Whether anything was changed since `begin`."""
+        """Whether anything was changed since `begin`, or `go_on`."""
         self.new_names: dict[str, int] = {}
         """Names that this transaction interned."""
-        self.new_owner: int | None = None
-        """The number that this process got in this transaction, if it did; its lock is held."""
         self._environment = environment
         self._names = names
         self._owners = owners
-        self._growth = _GROWTH_A_TRANSACTION
-        self._counters: dict[bytes, int] = {}
-        self._owner: int | None = None
+        self._growth = 0
+        self._granted = 0  # bytes that may be used without a look at what is free
+        self._owner: int | None = None  # once this transaction has asked for it
+        self._new_owner: int | None = None  # where it got it in this one; its lock is held
 
-    def begin(self, now: int) -> None:
-        """The next of several verbs begins, which writes the time `now`."""
+    def begin(self, transaction: Transaction, now: int) -> None:
+        """A transaction has begun."""
+        self.transaction = transaction
+        self.now = now
+        self.touched = False
+        self._growth = _GROWTH_A_TRANSACTION
+        self._owner = None
+        self.counters.begin(transaction)
+
+    def go_on(self, now: int) -> None:
+        """The next verb of a transaction begins."""
         self.now = now
         self.touched = False
 
     def ended(self, committed: bool) -> None:
         """The transaction has ended: what it learnt is kept, or given up."""
-        if committed:
-            self._names.remember(self.new_names)
-        elif self.new_owner is not None:
-            self._owners.let_go(self.new_owner)
+        self.counters.ended(committed)
+        if self.new_names:
+            if committed:
+                self._names.remember(self.new_names)
+            self.new_names = {}
+        if self._new_owner is not None:
+            if not committed:
+                self._owners.let_go(self._new_owner)
+            self._new_owner = None
 
-    def finish(self) -> None:
-        """Writes the counters that changed."""
-        for key, value in self._counters.items():
-            self.transaction.put(key, pack_number(value), db=self.databases.meta)
-
-    def ensure_room(self, drafts: Sequence[Draft], *, appended: bool = False) -> None:
-        """Raises `StoreFullError` where these jobs do not fit beside the reserve."""
+    def ensure_room(self, contents: Sequence[Content], *, appended: bool = False) -> None:
+        """Raises `StoreFullError` where jobs of such content do not fit beside the reserve."""
         size = 0
-        for _, (_, arguments, extras, outside) in drafts:
+        for _, arguments, extras, outside in contents:
             size += len(arguments) + len(extras)
             for _, content in outside:
                 size += len(content)
@@ -138,34 +145,25 @@ class Writer:
         # others half of it.
         growth = size * 3 // 2 if appended else size * 9 // 4
         # Of the whole transaction: LMDB tells the size of what is committed.
-        growth += self._growth + _GROWTH_A_JOB * len(drafts)
-        self._environment.ensure_room(self.transaction, growth)
+        growth += self._growth + _GROWTH_A_JOB * len(contents)
+        if growth <= self._granted:
+            self._granted -= growth
+        else:
+            self._granted = self._environment.ensure_room(self.transaction, growth)
         self._growth = growth
 
     def find(self, job_id: int) -> Stored | None:
         """What stands under an id. Raises `CorruptRecordError`."""
         key = pack_number(job_id)
         record = self.transaction.get(key, db=self.databases.jobs)
-        if record is None:
-            return None
-        try:
-            header = unpack_record(key, record)
-        except ValueError as error:
-            raise corrupt_record(job_id, error) from None
-        _, status, flags, attempt, worker, owner, length, created, _, claim = header
-        return Stored(
-            job_id,
-            key,
-            record,
-            STATUSES[status],
-            flags,
-            attempt,
-            worker,
-            owner,
-            length,
-            created,
-            claim,
-        )
+        return None if record is None else verified(job_id, key, record)
+
+    def records(self, ids: Sequence[int]) -> list[tuple[int, bytes, bytes | None]]:
+        """Id, key and record (None where there is none) of each, in one call of LMDB."""
+        keys = [pack_number(job_id) for job_id in ids]
+        with self.transaction.cursor(self.databases.jobs) as cursor:
+            found = dict(cursor.getmulti(keys))
+        return [(job_id, key, found.get(key)) for job_id, key in zip(ids, keys, strict=True)]
 
     def put(
         self, job_id: int, draft: Draft, created: int, updated: int, attempt: int, claim: int
@@ -193,15 +191,15 @@ class Writer:
         )
         record = pack_record(key, header, arguments + extras)
         put_new(self.transaction, self.databases.jobs, key, record)
-        return self._job(job._worker, key, header, record)
+        return self.job(job._worker, key, header, record)
 
     def replace(self, stored: Stored, draft: Draft, created: int, owner: int, claim: int) -> Job:
         """Another job under the same id; the attempt stays."""
         self.touched = True
         job, (flags, arguments, extras, outside) = draft
         worker = self.number_of(job._worker)
-        status, was = STATUS_CODES[job._status], STATUS_CODES[stored.status]
-        delete_parts(self.transaction, self.databases, stored.id, *_parts(stored.flags))
+        status, was = STATUS_CODES[job._status], stored.code
+        delete_parts(self.transaction, self.databases, stored.id, *parts_of(stored.flags))
         put_parts(self.transaction, self.databases, stored.id, outside)
         if (worker, status) != (stored.worker, was):
             index.leave(self.transaction, self.databases, stored.key, stored.worker, was)
@@ -221,52 +219,14 @@ class Writer:
         )
         record = pack_record(stored.key, header, arguments + extras)
         self.transaction.put(stored.key, record, db=self.databases.jobs)
-        return self._job(job._worker, stored.key, header, record)
-
-    def move(
-        self,
-        stored: Stored,
-        status: Status,
-        *,
-        attempt: int,
-        owner: int,
-        claim: int,
-        outcome: Content | None = None,
-    ) -> Job:
-        """The same job in another status [with another result and error]. Its
-        arguments stay where they are.
-
-        Raises `CorruptRecordError`, where no outcome is given before anything is changed.
-        """
-        name = self._name_of(stored)
-        flags = stored.flags
-        if outcome is None:
-            body = body_of(stored.record)
-        else:
-            self.touched = True
-            outcome_flags, _, extras, outside = outcome
-            body = split_body(stored.record)[0] + extras
-            outdated = _parts(flags & ~ARGUMENTS_OUTSIDE)
-            delete_parts(self.transaction, self.databases, stored.id, *outdated)
-            put_parts(self.transaction, self.databases, stored.id, outside)
-            flags = (flags & ARGUMENTS_OUTSIDE) | outcome_flags
-        worker, code, was = stored.worker, STATUS_CODES[status], STATUS_CODES[stored.status]
-        length, created, now = stored.arguments_length, stored.created_at, self.now
-        header = (RECORD_VERSION, code, flags, attempt, worker, owner, length, created, now, claim)
-        record = pack_record(stored.key, header, body)
-        job = self._job(name, stored.key, header, record)
-        self.touched = True
-        index.leave(self.transaction, self.databases, stored.key, worker, was)
-        index.enter(self.transaction, self.databases, stored.key, worker, code)
-        self.transaction.put(stored.key, record, db=self.databases.jobs)
-        return job
+        return self.job(job._worker, stored.key, header, record)
 
     def remove(self, stored: Stored) -> None:
         """Deletes a job and all that belongs to it."""
         self.touched = True
-        was = STATUS_CODES[stored.status]
+        was = stored.code
         self.transaction.delete(stored.key, db=self.databases.jobs)
-        delete_parts(self.transaction, self.databases, stored.id, *_parts(stored.flags))
+        delete_parts(self.transaction, self.databases, stored.id, *parts_of(stored.flags))
         index.leave(self.transaction, self.databases, stored.key, stored.worker, was)
 
     def keys(self, status: Status, names: Sequence[str | None]) -> index.Keys:
@@ -281,7 +241,7 @@ class Writer:
             self._owner = self._owners.own
             if self._owner is None or not self._is_registered(self._owner):
                 self.touched = True
-                self._owner = self.new_owner = self.next(NEXT_OWNER, MAX_OWNER)
+                self._owner = self._new_owner = self.counters.next(NEXT_OWNER, MAX_OWNER)
                 owners.register(self.transaction, self.databases, self._owner)
             self._owners.hold(self._owner)
         return self._owner
@@ -289,7 +249,9 @@ class Writer:
     def _is_registered(self, number: int) -> bool:
         """False where the lock was lost (foreign code closed the file) and others have
         taken this process for dead."""
-        return self.transaction.get(pack_number(number), db=self.databases.owners) is not None
+        return self.counters.are_known or (
+            self.transaction.get(pack_number(number), db=self.databases.owners) is not None
+        )
 
     def dead_among(self, numbers: Iterable[int]) -> set[int]:
         """The owners that are dead still: a living one that had lost its lock may have
@@ -302,40 +264,21 @@ class Writer:
             self.touched = True
             owners.unregister(self.transaction, self.databases, number)
 
-    def counter(self, name: bytes) -> int:
-        """The number that a counter gives out next."""
-        value = self._counters.get(name)
-        if value is None:
-            stored = self.transaction.get(name, db=self.databases.meta)
-            if stored is None:
-                raise CorruptStoreError(f"the store has no counter {name.decode()}")
-            value = unpack_number(stored)
-            if value == 0:
-                raise CorruptStoreError(f"the counter {name.decode()} is 0")
-        return value
-
-    def next(self, name: bytes, limit: int) -> int:
-        """The next number of a counter, given out once. Raises `StoreFullError` beyond `limit`."""
-        return self.take(name, 1, limit)
-
-    def take(self, name: bytes, count: int, limit: int) -> int:
-        """The first of the next `count` numbers, likewise."""
-        value = self.counter(name)
-        if value + count - 1 > limit:
-            raise StoreFullError(f"{name.decode()}: all {limit:,} numbers are given out")
-        self._counters[name] = value + count
-        return value
-
-    def advance(self, name: bytes, taken: int) -> None:
-        """Moves a counter above a number that came from elsewhere."""
-        if taken >= self.counter(name):
-            self._counters[name] = taken + 1
-
-    def _job(self, worker: str | None, key: bytes, header: Header, record: bytes) -> Job:
+    def job(self, worker: str | None, key: bytes, header: Header, record: bytes) -> Job:
+        """The job of a record that was just made, with what stands outside of it."""
         try:
             return job_of(self.transaction, self.databases, worker, key, header, record)
         except ValueError as error:
             raise corrupt_record(unpack_number(key), error) from None
+
+    def kind_of(self, name: str | None, status: Status) -> Kind:
+        """What jobs of a worker that have a status have in common."""
+        found = self._names.kinds.get((name, status))
+        if found is None:
+            found = kind(self.number_of(name), status)
+            if name not in self.new_names:  # which may never be committed
+                self._names.kinds[name, status] = found
+        return found
 
     def number_of(self, name: str | None) -> int:
         """The number of a worker, which gets one where it has none."""
@@ -346,13 +289,15 @@ class Writer:
             number = self._names.number(self.transaction, name)
         if number is None:
             self.touched = True
-            number = self.counter(NEXT_WORKER)
-            self._counters[NEXT_WORKER] = number + 1
+            number = self.counters.next(NEXT_WORKER, MAX_WORKER)
             self._names.intern(self.transaction, name, number)
             self.new_names[name] = number
         return number
 
-    def _name_of(self, stored: Stored) -> str | None:
+    def name_of(self, stored: Stored) -> str | None:
+        """The worker of a job."""
+        if not self.new_names and stored.worker in self._names.known:
+            return self._names.known[stored.worker]
         for name, new in self.new_names.items():
             if new == stored.worker:
                 return name
@@ -362,7 +307,19 @@ class Writer:
             raise corrupt_record(stored.id, error) from None
 
 
-def _parts(flags: int) -> list[int]:
+def verified(job_id: int, key: bytes, record: bytes) -> Stored:
+    """A record as it stands in the transaction. Raises `CorruptRecordError`."""
+    try:
+        header = unpack_record(key, record)
+    except ValueError as error:
+        raise corrupt_record(job_id, error) from None
+    _, status, flags, attempt, worker, owner, length, created, _, claim = header
+    return Stored(
+        job_id, key, record, status, flags, attempt, worker, owner, length, created, claim
+    )
+
+
+def parts_of(flags: int) -> list[int]:
     return [
         part
         for part, flag in (

@@ -226,7 +226,7 @@ def test_an_error_of_a_transaction_leaves_the_store_usable(
         raise lmdb.DiskError("mdb_txn_commit: the reason")
 
     with monkeypatch.context() as patch:
-        patch.setattr("quelmdb.writer.Writer.finish", commit_fails)
+        patch.setattr("quelmdb.counters.Counters.finish", commit_fails)
         for write in (lambda: store.insert(Job("a")), lambda: store.destroy(1), store.claim):
             with pytest.raises(StoreError):
                 write()

@@ -75,7 +75,7 @@ import pytest
 
 import quelmdb
 from quelmdb import Job, layout
-from quelmdb.writer import Writer
+from quelmdb.counters import Counters
 from tests.children import Child, ChildDiedError, in_child
 from tests.damage import data_file, raw
 
@@ -160,13 +160,13 @@ def test_the_map_is_never_resized(store: quelmdb.Store) -> None:
 
 def _block_within_transactions(block: Callable[[], object]) -> None:
     """For the rest of this process: each write calls `block` before its commit."""
-    finish = Writer.finish
+    finish = Counters.finish
 
-    def block_and_finish(writer: Writer) -> None:
+    def block_and_finish(counters: Counters) -> None:
         block()
-        finish(writer)
+        finish(counters)
 
-    patched: Any = Writer
+    patched: Any = Counters
     patched.finish = block_and_finish
 
 
