@@ -26,6 +26,7 @@ class Shared:
     done: Synchronized[int]
     """How many jobs are through."""
     stop: Event
+    """The measurement has ended, one way or the other."""
 
 
 _shared: Shared | None = None
@@ -42,7 +43,10 @@ def processes(count: int) -> Iterator[tuple[ProcessPoolExecutor, Shared]]:
     with ProcessPoolExecutor(
         count, mp_context=_CONTEXT, initializer=_inherit, initargs=(shared,)
     ) as executor:
-        yield executor, shared
+        try:
+            yield executor, shared
+        finally:
+            shared.stop.set()
 
 
 def shared() -> Shared:

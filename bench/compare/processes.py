@@ -26,6 +26,7 @@ T = TypeVar("T")
 
 _LIMIT: Final = 32
 _NAP: Final = 0.001  # seconds until an empty queue is looked at again
+_PATIENCE: Final = 60.0  # seconds in which a consumer gets nothing, until it gives up
 _ROUNDS: Final = 2
 
 
@@ -119,10 +120,13 @@ def _consume(name: str, path: Path, jobs: int) -> tuple[list[int], int, float]:
     errors, ended = 0, 0.0
     with peer.open(path, 0) as queue:
         common.gate.wait()
-        while common.done.value < jobs:
+        begun = time.monotonic()
+        while common.done.value < jobs and not common.stop.is_set():
             taken, again = _patiently(queue, partial(queue.claim, _LIMIT))
             errors += again
             if not taken:
+                if time.monotonic() > max(begun, ended) + _PATIENCE:
+                    raise TimeoutError(f"{name}: {common.done.value} of {jobs} jobs came out")
                 time.sleep(_NAP)
                 continue
             _, again = _patiently(queue, partial(queue.complete_many, taken))

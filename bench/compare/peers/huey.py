@@ -34,9 +34,15 @@ class Huey(Queue):
         self._storage.enqueue(json.dumps([worker, arguments]).encode())
 
     def claim(self, limit: int) -> list[Any]:
-        jobs = []
+        jobs: list[Any] = []
         for _ in range(limit):
-            if (data := self._storage.dequeue()) is None:
+            try:
+                data = self._storage.dequeue()
+            except sqlite3.OperationalError:
+                if not jobs:
+                    raise
+                break  # those in hand are not to be lost
+            if data is None:
                 break
             jobs.append(json.loads(data))
         return jobs

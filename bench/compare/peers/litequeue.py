@@ -42,9 +42,15 @@ class Litequeue(Queue):
             return [self.insert(row) for row in ready]
 
     def claim(self, limit: int) -> list[tuple[Message, Any]]:
-        jobs = []
+        jobs: list[tuple[Message, Any]] = []
         for _ in range(limit):
-            if (message := self._queue.pop()) is None:
+            try:
+                message = self._queue.pop()
+            except sqlite3.OperationalError:
+                if not jobs:
+                    raise
+                break  # those in hand are not to be lost
+            if message is None:
                 break
             jobs.append((message, json.loads(message.data)))
         return jobs
