@@ -34,6 +34,7 @@ T = TypeVar("T")
 log = logging.getLogger("quelmdb")
 
 _IDLE_SECONDS: Final = 0.5
+_PAUSE_SECONDS: Final = 1.0
 _LONGEST: Final = 0.002
 _LOOK: Final = 0.00005
 _MOST: Final = 4096  # requests a transaction
@@ -54,6 +55,7 @@ class Committer:
         self._requests: SimpleQueue[Request[Any] | None] = SimpleQueue()
         self._turn = threading.RLock()  # of the thread that writes
         self._busy = 0  # that thread; a hint: whoever trusts it wrongly waits a little longer
+        self._paused: set[int] = set()  # the threads that are about to fork
         self._committer = 0  # the thread of that name, 0 where there is none
         self._starting = threading.RLock()
         self._gone: Callable[[], StoreError] | None = None
@@ -134,12 +136,25 @@ class Committer:
             request.error = gone()
             _deliver(request)
 
+    def pause(self) -> None:
+        """Before a fork: lets a transaction of another thread end. Its stack goes into the
+        child, where nobody ends it, and keeps the store from being opened again there."""
+        if self._turn.acquire(timeout=_PAUSE_SECONDS):
+            self._paused.add(get_ident())
+
+    def resume(self) -> None:
+        """After a fork, in the parent."""
+        if get_ident() in self._paused:
+            self._paused.remove(get_ident())
+            self._turn.release()
+
     def forget(self, gone: Callable[[], StoreError]) -> None:
         """In the child of a fork: its threads and locks are the parent's."""
         self._gone = gone
         self._turn = threading.RLock()
         self._starting = threading.RLock()
         self._busy = self._committer = 0
+        self._paused = set()
         self._requests = SimpleQueue()
         del self._writer  # it holds on to the environment
 

@@ -13,6 +13,7 @@ next creator removes, and never half a store.
 
 from __future__ import annotations
 
+import atexit
 import errno
 import os
 import shutil
@@ -391,6 +392,16 @@ def _mapped(error: OSError, path: Path) -> StoreError:
     return DiskError(f"{where}: {reason}", path=where)
 
 
+def _before_fork() -> None:
+    for opened in list(_open.values()):
+        opened.committer.pause()
+
+
+def _after_fork_in_parent() -> None:
+    for opened in list(_open.values()):
+        opened.committer.resume()
+
+
 def _after_fork_in_child() -> None:
     global _opening
     _opening = threading.RLock()  # another thread of the parent may have held it
@@ -400,4 +411,15 @@ def _after_fork_in_child() -> None:
     _open.clear()
 
 
-os.register_at_fork(after_in_child=_after_fork_in_child)
+def _finish_all() -> None:
+    """At the end of the interpreter: what was submitted is committed."""
+    for opened in list(_open.values()):
+        opened.committer.finish()
+
+
+os.register_at_fork(
+    before=_before_fork,
+    after_in_parent=_after_fork_in_parent,
+    after_in_child=_after_fork_in_child,
+)
+atexit.register(_finish_all)
