@@ -86,17 +86,11 @@ class Committer:
                 with self._turn:
                     self._busy = me
                     try:
-                        if self._gone is not None:
-                            raise self._gone()
                         gate = self._gate
                         if gate is None or gate.try_enter() or (own and gate.enter()):
                             self._alone(verb, now, outcome)
                     finally:
-                        try:
-                            self._leave()  # first: one step, without a place for interrupts
-                        except OSError:
-                            if self._gone is None:  # a signal handler may have closed it
-                                raise
+                        self._leave()  # first: one step, without a place for interrupts
                         self._busy = busy
                 if outcome:
                     return outcome[0]
@@ -130,6 +124,7 @@ class Committer:
             self.finish()
         self._gone = gone
         with self._turn:  # whoever comes to it now sees that it is closed
+            self._gate, self._leave = None, _nothing
             late = list(self._waiting())
             self._requests.put(None)  # ends the thread
         for request in late:
@@ -151,6 +146,7 @@ class Committer:
     def forget(self, gone: Callable[[], StoreError]) -> None:
         """In the child of a fork: its threads and locks are the parent's."""
         self._gone = gone
+        self._gate, self._leave = None, _nothing
         self._turn = threading.RLock()
         self._starting = threading.RLock()
         self._busy = self._committer = 0
@@ -170,6 +166,8 @@ class Committer:
         where it is committed, which it may be although something is raised."""
         writer, transaction = self._writer, None
         try:
+            if self._gone is not None:  # asked under the turn, for which `close` waits
+                raise self._gone()
             transaction = self._environment.begin_write()
             writer.begin(transaction, now)
             result = verb(writer)
@@ -189,6 +187,8 @@ class Committer:
         """All that waits, in one transaction. Raises where each must be run alone."""
         writer, transaction = self._writer, None
         try:
+            if self._gone is not None:
+                raise self._gone()
             transaction = self._environment.begin_write()
             taken += self._waiting(first)
             writer.begin(transaction, 0)
@@ -202,8 +202,8 @@ class Committer:
             transaction.commit()
             writer.ended(True)
         except BaseException as error:
-            self._undo(transaction, error)
-            raise
+            if not self._undo(transaction, error):
+                raise
 
     def _undo(self, transaction: Transaction | None, error: BaseException) -> bool:
         """Undoes a transaction that failed; whether it was committed nevertheless."""
@@ -218,13 +218,16 @@ class Committer:
     def _start(self) -> None:
         with self._starting:
             if not self._committer:
+                ready = threading.Event()
                 # A daemon, since it may be waiting for a process that is stopped.
-                thread = threading.Thread(target=self._work, name="quelmdb-committer", daemon=True)
-                thread.start()
-                self._committer = thread.ident or 0
+                threading.Thread(
+                    target=self._work, args=(ready,), name="quelmdb-committer", daemon=True
+                ).start()
+                ready.wait()
 
-    def _work(self) -> None:
+    def _work(self, ready: threading.Event) -> None:
         self._committer = get_ident()
+        ready.set()
         while True:
             try:
                 first = self._requests.get(timeout=_IDLE_SECONDS)
