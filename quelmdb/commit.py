@@ -164,10 +164,11 @@ class Committer:
     def _alone(self, verb: Verb[T], now: int, outcome: list[T]) -> None:
         """One verb in a transaction of its own. What it returns is put into `outcome`
         where it is committed, which it may be although something is raised."""
-        writer, transaction = self._writer, None
+        transaction = None
         try:
             if self._gone is not None:  # asked under the turn, for which `close` waits
                 raise self._gone()
+            writer = self._writer
             transaction = self._environment.begin_write()
             writer.begin(transaction, now)
             result = verb(writer)
@@ -185,10 +186,11 @@ class Committer:
 
     def _together(self, first: Request[Any], taken: list[Request[Any]]) -> None:
         """All that waits, in one transaction. Raises where each must be run alone."""
-        writer, transaction = self._writer, None
+        transaction = None
         try:
             if self._gone is not None:
                 raise self._gone()
+            writer = self._writer
             transaction = self._environment.begin_write()
             taken += self._waiting(first)
             writer.begin(transaction, 0)
