@@ -255,6 +255,24 @@ def test_a_dump_loads_into_another_store_and_is_identical(
     assert invoke("check", third).exit_code == 0
 
 
+def test_a_dump_loads_into_a_new_store_of_another_durability(path: str, tmp_path: Path) -> None:
+    dump = invoke("dump", path).stdout_bytes
+    other = str(tmp_path / "other.qdb")
+    options = ("--durability", "ephemeral", "--capacity")
+    refused = invoke("load", other, "-", *options, "8 bananas", input=dump)
+    assert (refused.exit_code, "'8 bananas' is no number of bytes" in refused.stderr) == (2, True)
+    assert invoke("load", other, "-", *options, "8MiB", input=dump).exit_code == 0
+    facts = json.loads(invoke("info", other, "--json").stdout)
+    assert (facts["durability"], facts["file_bytes"]) == ("ephemeral", 8 * 2**20)
+    assert len(jobs_of(other)) == len(jobs_of(path))
+    full = invoke("load", other, "-", "--durability", "full", input=dump)
+    assert (full.exit_code, "was created with the durability 'ephemeral'" in full.stderr) == (
+        2,
+        True,
+    )
+    assert invoke("check", other).exit_code == 0
+
+
 def jobs_of(path: str) -> list[Job]:
     with quelmdb.open(path, create=False) as store:
         return list(store.all())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import shutil
 import sys
@@ -16,6 +17,15 @@ from quelmdb import Store
 
 store_argument = click.argument("store", metavar="STORE")
 json_option = click.option("--json", "as_json", is_flag=True, help="JSON, whole and exact.")
+
+
+def byte_count(text: str) -> int:
+    """The type of an option: bytes, with KiB, MiB, GiB or TiB behind their number."""
+    found = re.fullmatch(r"(\d+) ?(|[KMGT]iB)", text)
+    if found is None:
+        raise click.BadParameter(f"{text!r} is no number of bytes, such as 4096, 512MiB or 4GiB")
+    unit: int = 1024 ** ("", "KiB", "MiB", "GiB", "TiB").index(found[2])
+    return int(found[1]) * unit
 
 
 def looking_at(path: str) -> closing[Store]:

@@ -9,16 +9,30 @@ from io import BufferedReader
 import click
 
 import quelmdb
+from quelmdb.durability import Durability
 from quelmdb.maintenance.dump import load
 
-from .common import store_argument
+from .common import byte_count, store_argument
 from .render import printable, progress
 
 
 @click.command("load")
 @store_argument
 @click.argument("file", type=click.File("rb"))
-def command(store: str, file: BufferedReader) -> None:
+@click.option(
+    "--durability",
+    type=click.Choice(("full", "ephemeral")),
+    help="Of a store that is created; full if not said.",
+)
+@click.option(
+    "--capacity",
+    type=byte_count,
+    metavar="BYTES",
+    help="Of an ephemeral store, as 512MiB; 1GiB if not said.",
+)
+def command(
+    store: str, file: BufferedReader, durability: Durability | None, capacity: int | None
+) -> None:
     """Loads a dump, of either format, into a store, which is created if need be.
 
     FILE may be - for stdin. Jobs come back as they were, ids and times included;
@@ -29,9 +43,13 @@ def command(store: str, file: BufferedReader) -> None:
     Example:
       quelmdb load copy.qdb jobs.cbor
       quelmdb dump jobs.qdb | quelmdb load copy.qdb -
+      quelmdb dump small.qdb | quelmdb load --durability ephemeral --capacity 4GiB large.qdb -
     """
     size = _size(file)
-    with quelmdb.open(store) as opened, progress("loading", size) as tell:
+    with (
+        quelmdb.open(store, durability=durability, capacity=capacity) as opened,
+        progress("loading", size) as tell,
+    ):
         loaded = load(opened, file, lambda done: tell(done if size is None else file.tell()))
     click.echo(f"{loaded} jobs loaded into {printable(store)}")
 
