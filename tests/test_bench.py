@@ -26,6 +26,8 @@ from bench.data import BUSY, COMPLETED, INCOMPLETE, RARE, RARE_JOBS, STATUSES, D
 from bench.readme import BEGIN, END, with_table
 from quelmdb import StaleClaim
 
+pytestmark = pytest.mark.timeout(300)  # the command runs once, for all tests that ask for it
+
 SIZE = 1000
 HERE = [peer for peer in PEERS.values() if not peer.missing()]
 STORES = [peer for peer in HERE if issubclass(peer.kind, Store)]

@@ -82,6 +82,8 @@ def draw(figures: Figures, directory: Path) -> list[str]:
             ("latency", _latency(figures)),
         ):
             if chart is not None:
+                chart.draw_without_rendering()
+                chart.set_layout_engine("none")  # once for both files
                 chart.savefig(directory / f"{name}.svg", metadata={"Date": None})
                 chart.savefig(directory / f"{name}.png")
                 made.append(name)

@@ -104,12 +104,13 @@ def take_turns(
     *,
     least: int = 1,
     most: int = _MOST,
-    writes: bool = True,
+    settled: bool = False,
 ) -> dict[K, Timing]:
-    """Times rounds of about `seconds`, each of a multiple of `least` units, at most `most`."""
+    """Times rounds of about `seconds`, each of a multiple of `least` units, at most `most`;
+    where `settled`, when everything is on the disk."""
     counts = {}
     for key, prepare in prepares.items():  # warms up, too
-        spent, _ = _round(prepare(least), writes=False)
+        spent, _ = _round(prepare(least), settled=False)
         counts[key] = max(1, min(int(seconds / spent), most // least)) * least
     times: dict[K, list[float]] = {key: [] for key in prepares}
     begun = time.monotonic()
@@ -117,7 +118,7 @@ def take_turns(
         if number >= _FEWEST_ROUNDS and time.monotonic() - begun > _PATIENCE:
             break
         for key in turn(tuple(prepares), number):
-            spent, units = _round(prepares[key](counts[key]), writes=writes)
+            spent, units = _round(prepares[key](counts[key]), settled=settled)
             times[key].append(spent / units)
     return {key: Timing.of(found) for key, found in times.items()}
 
@@ -139,9 +140,9 @@ def undisturbed() -> Iterator[None]:
         gc.enable()
 
 
-def _round(timed: Timed, *, writes: bool) -> tuple[float, int]:
+def _round(timed: Timed, *, settled: bool) -> tuple[float, int]:
     """Seconds and units."""
-    if writes:
+    if settled:
         os.sync()  # what others wrote is not to be paid for by this one's syncs
     with undisturbed():
         begun = time.perf_counter()

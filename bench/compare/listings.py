@@ -40,7 +40,6 @@ def measure(workload: Workload, places: Sequence[Place], scale: Scale, data: Dat
         {place.peer.name: partial(workload.prepare, place.queue, scale) for place in places},
         scale.rounds,
         scale.seconds / 3,
-        writes=False,
     )
     return Result(workload.key, timings, data.size)
 

@@ -49,7 +49,7 @@ def measure(count: int, peers: Sequence[Peer], scale: Scale, directory: Path) ->
     for number in range(min(_ROUNDS, scale.rounds)):
         for peer in turn(able, number):
             jobs = scale.jobs_by_processes[peer.durability]
-            spent, busy = _round(peer, count, jobs, directory)
+            spent, busy = _round(peer, count, scale, directory)
             times[peer.name].append(spent / jobs)
             errors[peer.name] += busy
     return Result(
@@ -61,13 +61,15 @@ def measure(count: int, peers: Sequence[Peer], scale: Scale, directory: Path) ->
     )
 
 
-def _round(peer: Peer, count: int, jobs: int, directory: Path) -> tuple[float, int]:
+def _round(peer: Peer, count: int, scale: Scale, directory: Path) -> tuple[float, int]:
     """Seconds, and how often somebody was told that the store is busy."""
+    jobs = scale.jobs_by_processes[peer.durability]
     share = jobs // count
     with served(peer, directory) as path, processes(2 * count) as (executor, common):
         with peer.open(path, jobs):
             pass  # made before many open it
-        os.sync()
+        if scale.settled:
+            os.sync()
         producers = [
             executor.submit(_produce, peer.name, path, number * share, share)
             for number in range(count)

@@ -165,6 +165,7 @@ def measure(workload: Workload, peers: Sequence[Peer], scale: Scale, directory: 
             scale.rounds,
             scale.seconds,
             least=workload.least,
+            settled=scale.settled,
             most=scale.depth,
         )
     return Result(workload.key, timings)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -44,6 +45,8 @@ def run(
 ) -> None:
     """Adds to the figures what is measured. Files go below `directory`."""
     figures.depth = scale.depth
+    gc.collect()
+    gc.freeze()  # what is there already is not looked at by the collection before each round
 
     def add(key: str, measure: Callable[[], Result]) -> None:
         if key in keys:

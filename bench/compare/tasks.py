@@ -35,7 +35,9 @@ def measure(tasks: int, peers: Sequence[Peer], scale: Scale, directory: Path) ->
                     path = servers.enter_context(served(peer, directory))
                     opened = stack.enter_async_context(peer.open_async(path, scale.room))
                     prepares[peer.name] = _prepare(runner, runner.run(opened), tasks)
-            timings = take_turns(prepares, scale.rounds, scale.seconds, least=tasks)
+            timings = take_turns(
+                prepares, scale.rounds, scale.seconds, least=tasks, settled=scale.settled
+            )
         finally:
             runner.run(stack.aclose())
     return Result(key(tasks), timings)

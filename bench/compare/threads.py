@@ -36,6 +36,7 @@ def measure(threads: int, peers: Sequence[Peer], scale: Scale, directory: Path) 
             scale.rounds,
             scale.seconds,
             least=threads * 2,
+            settled=scale.settled,
         )
     timings: dict[str, Timing] = {}
     for (peer, way), timing in found.items():

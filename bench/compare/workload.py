@@ -22,6 +22,8 @@ class Scale(NamedTuple):
     rounds: int
     seconds: float
     """About what a round of writes takes; one of reads takes a third."""
+    settled: bool
+    """Whether everything is on the disk before a round that writes."""
     room: int
     """For how many jobs stores are made that writes are measured on."""
     depth: int
@@ -45,6 +47,7 @@ class Scale(NamedTuple):
 DEFAULT: Final = Scale(
     rounds=5,
     seconds=0.25,
+    settled=True,
     room=2_000_000,
     depth=10_000,
     bulk=50_000,
@@ -59,6 +62,7 @@ DEFAULT: Final = Scale(
 TINY: Final = Scale(
     rounds=1,
     seconds=0.005,
+    settled=False,
     room=20_000,
     depth=200,
     bulk=200,
