@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby
 from queue import Empty, SimpleQueue
@@ -35,8 +34,6 @@ log = logging.getLogger("quelmdb")
 
 _IDLE_SECONDS: Final = 0.5
 _PAUSE_SECONDS: Final = 1.0
-_LONGEST: Final = 0.002
-_LOOK: Final = 0.00005
 _MOST: Final = 4096  # requests a transaction
 
 
@@ -53,6 +50,9 @@ class Committer:
         self._gate = None if environment.readonly else gate  # it would need to be written to
         self._leave: Callable[[], object] = _nothing if gate is None else gate.leave
         self._requests: SimpleQueue[Request[Any] | None] = SimpleQueue()
+        # Those whose transaction has not begun: the committer may have taken one out of the
+        # queue already, and the thread that submitted it must not overtake it.
+        self._unserved: set[Request[Any]] = set()
         self._turn = threading.RLock()  # of the thread that writes
         self._busy = 0  # that thread; a hint: whoever trusts it wrongly waits a little longer
         self._paused: set[int] = set()  # the threads that are about to fork
@@ -80,7 +80,7 @@ class Committer:
         # A signal handler must not wait for the write that it has interrupted, nor what
         # the committer calls for itself.
         own = busy == me or self._committer == me
-        if own or not (busy or not self._requests.empty()):
+        if own or not (busy or self._unserved):
             outcome: list[T] = []
             try:
                 with self._turn:
@@ -99,29 +99,40 @@ class Committer:
                     unreceived(outcome[0])
                 raise
         request = WaitingRequest(verb, now, unreceived)
-        self.submit(request)
-        return request.wait(timeout)
+        try:
+            self.submit(request)
+            return request.wait(timeout)
+        except BaseException:
+            request.withdraw()
+            raise
 
     def submit(self, request: Request[Any]) -> None:
         """Has a request committed, and delivered, by the committer."""
         self._raise_if_refused()
-        self._requests.put(request)
-        if not self._committer:
-            self._start()
+        try:
+            self._unserved.add(request)
+            self._requests.put(request)
+            if not self._committer:
+                self._start()
+        except BaseException:
+            self._unserved.discard(request)  # it may not be in the queue
+            raise
         if self._gone is not None and request.take():  # closed meanwhile: nobody else takes it
             raise self._gone()
 
     def finish(self) -> None:
-        """Waits until all is committed that was submitted before."""
-        if self._committer or not self._requests.empty():
+        """Waits until all is committed that was submitted before; within a write of this
+        thread, or a callback of the committer, which would wait for themselves, it does not."""
+        if self._gone is not None or get_ident() in (self._busy, self._committer):
+            return
+        if self._committer or self._unserved:
             request = WaitingRequest(_nothing, 0)
             self.submit(request)
             request.wait(None)
 
     def close(self, gone: Callable[[], StoreError]) -> None:
         """Finishes what was submitted before. Every later use raises `gone()`."""
-        if self._committer != get_ident():
-            self.finish()
+        self.finish()
         self._gone = gone
         with self._turn:  # whoever comes to it now sees that it is closed
             self._gate, self._leave = None, _nothing
@@ -152,6 +163,7 @@ class Committer:
         self._busy = self._committer = 0
         self._paused = set()
         self._requests = SimpleQueue()
+        self._unserved = set()
         del self._writer  # it holds on to the environment
 
     def _raise_if_refused(self) -> None:
@@ -236,25 +248,15 @@ class Committer:
             except Empty:
                 break
             if first is not None:
-                begun = time.monotonic()
-                served = self._serve(first)
-                self._await_others(served, time.monotonic() - begun)
+                self._serve(first)
             elif self._gone is not None:
                 break
         self._committer = 0
         if self._gone is None and not self._requests.empty():  # put before it was seen to end
             self._start()
 
-    def _await_others(self, served: int, took: float) -> None:
-        """Lets those who were just served come again before the next transaction begins:
-        else it has the first few of them, and most wait for two. At most as long as the
-        last one took."""
-        end = time.monotonic() + min(took, _LONGEST)
-        while 1 < served > self._requests.qsize() and time.monotonic() < end:
-            time.sleep(_LOOK)
-
-    def _serve(self, first: Request[Any]) -> int:
-        """Commits and delivers what waits; how much it was."""
+    def _serve(self, first: Request[Any]) -> None:
+        """Commits and delivers what waits."""
         taken: list[Request[Any]] = []
         with self._turn:
             self._busy = get_ident()
@@ -272,7 +274,6 @@ class Committer:
                 self._busy = 0
         for request in taken:
             _deliver(request)
-        return len(taken)
 
     def _separately(self, request: Request[Any]) -> None:
         outcome: list[Any] = []
@@ -286,15 +287,19 @@ class Committer:
     def _waiting(self, first: Request[Any] | None = None) -> Iterator[Request[Any]]:
         """What waits and is not withdrawn, `first` before all; at most what a transaction
         is to have."""
-        if first is not None and first.take():
+        if first is not None and self._take(first):
             yield first
         for _ in range(_MOST):
             try:
                 request = self._requests.get_nowait()
             except Empty:
                 return
-            if request is not None and request.take():
+            if request is not None and self._take(request):
                 yield request
+
+    def _take(self, request: Request[Any]) -> bool:
+        self._unserved.discard(request)
+        return request.take()
 
 
 def _try(writer: Writer, request: Request[Any]) -> None:
@@ -321,7 +326,7 @@ def _is_append(request: Request[Any]) -> bool:
 def _deliver(request: Request[Any]) -> None:
     try:
         request.deliver()
-    except Exception:
+    except BaseException:  # a callback's too: the others are to be told, and the thread goes on
         log.exception("what became of a write could not be delivered")
 
 
