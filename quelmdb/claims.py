@@ -53,6 +53,7 @@ class Claims:
         self._verbs = verbs
         self._owners = owners
         self._next_rescue = 0.0
+        self._was_full = False  # the last claim: there is probably more, and no need to look
 
     def claim(self, workers: Sequence[Worker], limit: int) -> Steps[list[Job]]:
         """As `JobStore.claim`."""
@@ -68,8 +69,9 @@ class Claims:
         claimed: list[Job] = []
         damaged: list[CorruptRecordError] = []
         try:
-            if limit and self._is_queued(names):
+            if limit and (self._was_full or self._is_queued(names)):
                 claimed = yield Claim(names, limit, damaged.append)
+                self._was_full = len(claimed) == limit
             if len(claimed) < limit and (yield from self.rescue()):
                 claimed += yield Claim(names, limit - len(claimed), damaged.append)
                 claimed.sort(key=lambda job: job._id or 0)

@@ -187,7 +187,8 @@ class Committer:
             writer.counters.finish()
             transaction.commit()
             outcome.append(result)
-            writer.ended(True)
+            if writer.has_learnt:
+                writer.keep()
         except BaseException as error:
             if self._undo(transaction, error) and not outcome:
                 outcome.append(result)
@@ -214,7 +215,8 @@ class Committer:
                         _try(writer, request)
             writer.counters.finish()
             transaction.commit()
-            writer.ended(True)
+            if writer.has_learnt:
+                writer.keep()
         except BaseException as error:
             if not self._undo(transaction, error):
                 raise
@@ -224,7 +226,10 @@ class Committer:
         if transaction is None:
             return False
         committed = self._environment.undo(transaction, error)
-        self._writer.ended(committed)
+        if committed:
+            self._writer.keep()
+        else:
+            self._writer.give_up()
         return committed
 
     # --- The committer ------------------------------------------------------

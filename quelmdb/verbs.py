@@ -53,11 +53,11 @@ class Verbs:
         self._codec = codec
 
     def insert(self, job: Job) -> Verb[Job]:
-        drafts = (self._draft(job),)
+        draft = self._draft(job)
         if job._id is None:
-            return AppendOne(drafts)
+            return AppendOne((draft,))
         _check_chosen(job._id)
-        return lambda writer: _insert_all(writer, drafts)[0]
+        return lambda writer: _insert_all(writer, (draft,))[0]
 
     def insert_many(self, jobs: Iterable[Job]) -> Verb[list[Job]]:
         drafts = self._drafts(jobs)

@@ -83,6 +83,7 @@ class Writer:
         "_owners",
         "counters",
         "databases",
+        "has_learnt",
         "new_names",
         "now",
         "touched",
@@ -98,6 +99,8 @@ class Writer:
         """The time that is written."""
         self.touched = False
         """Whether anything was changed since `begin`, or `go_on`."""
+        self.has_learnt = False
+        """Whether the transaction has given a number to a worker, or to this process."""
         self.new_names: dict[str, int] = {}
         """Names that this transaction interned."""
         self._environment = environment
@@ -122,17 +125,22 @@ class Writer:
         self.now = now
         self.touched = False
 
-    def ended(self, committed: bool) -> None:
-        """The transaction has ended: what it learnt is kept, or given up."""
-        self.counters.ended(committed)
-        if self.new_names:
-            if committed:
-                self._names.remember(self.new_names)
-            self.new_names = {}
+    def keep(self) -> None:
+        """What `has_learnt` in a transaction that was committed is true."""
+        self._names.remember(self.new_names)
+        self._forget()
+
+    def give_up(self) -> None:
+        """The transaction was undone."""
+        self.counters.give_up()
         if self._new_owner is not None:
-            if not committed:
-                self._owners.let_go(self._new_owner)
-            self._new_owner = None
+            self._owners.let_go(self._new_owner)
+        self._forget()
+
+    def _forget(self) -> None:
+        self.has_learnt = False
+        self.new_names = {}
+        self._new_owner = None
 
     def ensure_room(self, contents: Sequence[Content], *, appended: bool = False) -> None:
         """Raises `StoreFullError` where jobs of such content do not fit beside the reserve."""
@@ -240,7 +248,7 @@ class Writer:
         if self._owner is None:
             self._owner = self._owners.own
             if self._owner is None or not self._is_registered(self._owner):
-                self.touched = True
+                self.touched = self.has_learnt = True
                 self._owner = self._new_owner = self.counters.next(NEXT_OWNER, MAX_OWNER)
                 owners.register(self.transaction, self.databases, self._owner)
             self._owners.hold(self._owner)
@@ -288,7 +296,7 @@ class Writer:
         if number is None:
             number = self._names.number(self.transaction, name)
         if number is None:
-            self.touched = True
+            self.touched = self.has_learnt = True
             number = self.counters.next(NEXT_WORKER, MAX_WORKER)
             self._names.intern(self.transaction, name, number)
             self.new_names[name] = number
