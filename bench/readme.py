@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from bench.compare import processes, tasks, threads
 from bench.compare.figures import Figures
@@ -47,8 +47,15 @@ _READS: Final = (
     "count_failed",
 )
 
-_Row = tuple[str, dict[str, float], Callable[[float], str]]
-"""What it is of, values by peer (less is better), and how one of quelmdb's reads."""
+
+class _Row(NamedTuple):
+    title: str
+    values: dict[str, float]
+    """By peer; less is better."""
+    text: Callable[[float], str]
+    """How a value reads."""
+    by_ratio: bool = True
+    """Whether peers are shown by their ratio to quelmdb."""
 
 
 def with_table(text: str, figures: Figures) -> str:
@@ -70,8 +77,8 @@ def readme_table(figures: Figures) -> str:
         (
             table(("", "quelmdb full", "quelmdb ephemeral", *_COLUMNS), _cells(figures)),
             "",
-            "`n×`: quelmdb of the same durability is n times as fast in the same run (or takes "
-            "1/n of the memory or bytes). **Bold: quelmdb loses.**",
+            "`n×`: quelmdb of the same durability is n times as fast in the same run. "
+            "**Bold: quelmdb loses.**",
             "The floor is raw py-lmdb that does nothing else; a dash: it cannot do that. Reading "
             "is the same at every durability.",
             "",
@@ -91,19 +98,21 @@ def readme_table(figures: Figures) -> str:
 
 
 def _cells(figures: Figures) -> Iterator[Sequence[str]]:
-    for title, values, text in _rows(figures):
-        mine = [text(values[name]) if name in values else "–" for name in OURS.values()]
-        peers = [
-            " / ".join(_compared(name, values) for name in names) for names in _COLUMNS.values()
-        ]
-        yield title, *mine, *(cell if cell.strip(" /–") else "–" for cell in peers)
+    for row in _rows(figures):
+        mine = [row.text(row.values[name]) if name in row.values else "–" for name in OURS.values()]
+        peers = [" / ".join(_cell(name, row) for name in names) for names in _COLUMNS.values()]
+        yield row.title, *mine, *(cell if cell.strip(" /–") else "–" for cell in peers)
 
 
-def _compared(name: str, values: dict[str, float]) -> str:
-    mine = values.get(OURS[PEERS[name].durability])
-    if name not in values or not mine:
+def _cell(name: str, row: _Row) -> str:
+    if name not in row.values:
         return "–"
-    ratio = values[name] / mine
+    if not row.by_ratio:
+        return row.text(row.values[name])
+    mine = row.values.get(OURS[PEERS[name].durability])
+    if mine is None:
+        return "–"
+    ratio = row.values[name] / mine
     return f"**{times(ratio)}**" if ratio < 1 and PEERS[name].family != "floor" else times(ratio)
 
 
@@ -111,22 +120,25 @@ def _rows(figures: Figures) -> Iterator[_Row]:
     names = titles()
     for key in _WRITES:
         if found := figures.timings(key):
-            yield names[key], {name: timing.best for name, timing in found.items()}, per_second
+            values = {name: timing.best for name, timing in found.items()}
+            yield _Row(names[key], values, per_second)
     if figures.latency:
         values = {name: found.within(0.99) for name, found in figures.latency.items()}
-        yield "a claim while another process inserts, p99", values, duration
+        yield _Row("a claim while another process inserts, p99", values, duration)
     for key in _READS:
         if at_sizes := figures.at_sizes(key):
             size, found = max(at_sizes.items())
             values = {name: timing.best for name, timing in found.items()}
             text = duration if key in _CALLS else per_second
-            yield f"{names[key]}, of {size:,}", values, text
+            yield _Row(f"{names[key]}, of {size:,}", values, text)
     for size, grown in list(figures.memory.items())[-1:]:
         values = {name: float(max(found.values())) for name, found in grown.items()}
-        yield f"memory while listing {size:,} jobs", values, lambda n: f"{n / 1e6:.1f} MB"
+        yield _Row(
+            f"memory while listing {size:,} jobs", values, lambda n: f"{n / 1e6:.1f} MB", False
+        )
     for size, taken in list(figures.sizes.items())[-1:]:
         values = {name: found.used / size for name, found in taken.items()}
-        yield f"on disk, a job of {size:,}", values, lambda n: f"{n:.0f} bytes"
+        yield _Row(f"on disk, a job of {size:,}", values, lambda n: f"{n:.0f} bytes", False)
 
 
 _CALLS: Final = ("of_worker_rare", "count_failed")

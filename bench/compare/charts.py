@@ -10,7 +10,7 @@ from typing import Any, Final
 import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, NullFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from bench.compare import listings, processes, threads
 from bench.compare.figures import Figures
@@ -206,6 +206,7 @@ def _by_size(figures: Figures) -> Figure | None:
         axes.set_yscale("log")
         low, high = axes.get_ylim()
         axes.set_ylim(low / 2, high * 2)
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axes.yaxis.set_major_formatter(FuncFormatter(_time_label))
         axes.yaxis.set_minor_formatter(NullFormatter())
     panels[0].set_ylabel("time (log scale)")

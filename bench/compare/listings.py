@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -34,14 +34,28 @@ def filled(peers: Sequence[Peer], data: Data, directory: Path) -> Iterator[list[
         yield places
 
 
-def measure(workload: Workload, places: Sequence[Place], scale: Scale, data: Data) -> Result:
-    """On stores that are filled already."""
+def measure(
+    workload: Workload, filled: Mapping[int, Sequence[Place]], scale: Scale
+) -> list[Result]:
+    """On stores that are filled already, by number of jobs: those of all sizes take turns, so
+    that what is slower at a larger one is so because of its size."""
     timings = take_turns(
-        {place.peer.name: partial(workload.prepare, place.queue, scale) for place in places},
+        {
+            (size, place.peer.name): partial(workload.prepare, place.queue, scale)
+            for size, places in filled.items()
+            for place in places
+        },
         scale.rounds,
         scale.seconds / 3,
     )
-    return Result(workload.key, timings, data.size)
+    return [
+        Result(
+            workload.key,
+            {place.peer.name: timings[size, place.peer.name] for place in places},
+            size,
+        )
+        for size, places in filled.items()
+    ]
 
 
 def _calls(work: Callable[[Store], int]) -> Callable[[Store, Scale, int], Timed]:

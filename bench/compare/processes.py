@@ -41,7 +41,7 @@ def title(count: int) -> str:
     return f"{count} producing, {count} consuming process{'es' * (count > 1)}"
 
 
-def measure(count: int, peers: Sequence[Peer], scale: Scale, directory: Path) -> Result:
+def measure(count: int, peers: Sequence[Peer], scale: Scale, directory: Path) -> list[Result]:
     """`count` producers and as many consumers; the errors of the rounds are noted."""
     able = [peer for peer in peers if peer.has(Ability.PROCESSES)]
     times: dict[str, list[float]] = {peer.name: [] for peer in able}
@@ -52,13 +52,11 @@ def measure(count: int, peers: Sequence[Peer], scale: Scale, directory: Path) ->
             spent, busy = _round(peer, count, scale, directory)
             times[peer.name].append(spent / jobs)
             errors[peer.name] += busy
-    return Result(
-        key(count),
-        {
-            name: Timing.of(found, f"{errors[name]} × locked" if errors[name] else "")
-            for name, found in times.items()
-        },
-    )
+    timings = {
+        name: Timing.of(found, f"{errors[name]} × locked" if errors[name] else "")
+        for name, found in times.items()
+    }
+    return [Result(key(count), timings)] if timings else []
 
 
 def _round(peer: Peer, count: int, scale: Scale, directory: Path) -> tuple[float, int]:

@@ -156,9 +156,13 @@ WORKLOADS: Final = (
 )
 
 
-def measure(workload: Workload, peers: Sequence[Peer], scale: Scale, directory: Path) -> Result:
+def measure(
+    workload: Workload, peers: Sequence[Peer], scale: Scale, directory: Path
+) -> list[Result]:
     """Each peer with a store of its own, empty at first."""
     able = [peer for peer in peers if peer.has(*workload.needs)]
+    if not able:
+        return []
     with side_by_side(able, directory, scale.room) as places:
         timings = take_turns(
             {place.peer.name: partial(workload.prepare, place.queue, scale) for place in places},
@@ -168,7 +172,7 @@ def measure(workload: Workload, peers: Sequence[Peer], scale: Scale, directory: 
             settled=scale.settled,
             most=scale.depth,
         )
-    return Result(workload.key, timings)
+    return [Result(workload.key, timings)]
 
 
 def sizes(peers: Sequence[Peer], scale: Scale, directory: Path) -> dict[str, Size]:

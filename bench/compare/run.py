@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import time
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -48,13 +49,13 @@ def run(
     gc.collect()
     gc.freeze()  # what is there already is not looked at by the collection before each round
 
-    def add(key: str, measure: Callable[[], Result]) -> None:
+    def add(key: str, measure: Callable[[], list[Result]]) -> None:
         if key in keys:
             begun = time.monotonic()
-            result = measure()
-            if result.timings:
+            for result in measure():
                 figures.results.append(result)
-            tell(_line(result, time.monotonic() - begun))
+                tell(_line(result))
+            tell(f"{key}: {time.monotonic() - begun:.1f} s")
 
     for workload in queues.WORKLOADS:
         add(workload.key, partial(queues.measure, workload, peers, scale, directory))
@@ -74,23 +75,25 @@ def run(
     wanted = [workload for workload in listings.WORKLOADS if workload.key in keys]
     if not listed or not (wanted or memory.KEY in keys):
         return
-    for size in scale.sizes:
-        begun = time.monotonic()
-        data = Data(size)
-        with listings.filled(listed, data, directory) as places:
-            tell(f"{size:,} jobs filled in  ({time.monotonic() - begun:.1f} s)")
+    filled = {}
+    with ExitStack() as stack:
+        for size in scale.sizes:
+            places = stack.enter_context(listings.filled(listed, Data(size), directory))
             figures.sizes[size] = {place.peer.name: place.queue.size() for place in places}
-            for workload in wanted:
-                add(workload.key, partial(listings.measure, workload, places, scale, data))
-            if memory.KEY in keys and size == max(scale.sizes):
-                figures.memory[size] = memory.measure(places)
-                tell(f"memory: {figures.memory[size]}")
+            filled[size] = places
+            tell(f"{size:,} jobs are filled in")
+        for workload in wanted:
+            add(workload.key, partial(listings.measure, workload, filled, scale))
+        if memory.KEY in keys:
+            largest = max(filled)
+            figures.memory[largest] = memory.measure(filled[largest])
+            tell(f"memory: {figures.memory[largest]}")
 
 
-def _line(result: Result, seconds: float) -> str:
+def _line(result: Result) -> str:
     size = "" if result.size is None else f" {result.size:,}"
     best = ", ".join(f"{name} {timing.best * 1e6:.3f}" for name, timing in result.timings.items())
-    return f"{result.workload}{size}: {best} µs  ({seconds:.1f} s)"
+    return f"{result.workload}{size}: {best} µs"
 
 
 def _latencies(figures: Figures) -> str:

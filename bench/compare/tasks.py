@@ -24,7 +24,7 @@ def title(tasks: int) -> str:
     return f"asyncio, {tasks:,} inserts in flight"
 
 
-def measure(tasks: int, peers: Sequence[Peer], scale: Scale, directory: Path) -> Result:
+def measure(tasks: int, peers: Sequence[Peer], scale: Scale, directory: Path) -> list[Result]:
     """One event loop for all, in which one peer at a time is busy."""
     with asyncio.Runner() as runner, ExitStack() as servers:
         stack = AsyncExitStack()
@@ -40,7 +40,7 @@ def measure(tasks: int, peers: Sequence[Peer], scale: Scale, directory: Path) ->
             )
         finally:
             runner.run(stack.aclose())
-    return Result(key(tasks), timings)
+    return [Result(key(tasks), timings)] if timings else []
 
 
 def _prepare(runner: asyncio.Runner, insert: AsyncInsert, tasks: int) -> Prepare:

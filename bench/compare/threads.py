@@ -24,7 +24,7 @@ def title(threads: int) -> str:
     return f"insert, {threads} thread{'s' * (threads > 1)}"
 
 
-def measure(threads: int, peers: Sequence[Peer], scale: Scale, directory: Path) -> Result:
+def measure(threads: int, peers: Sequence[Peer], scale: Scale, directory: Path) -> list[Result]:
     """Of the ways in which threads may use a peer the quickest one counts, and is noted."""
     with side_by_side(peers, directory, scale.room) as places:
         found = take_turns(
@@ -42,7 +42,7 @@ def measure(threads: int, peers: Sequence[Peer], scale: Scale, directory: Path) 
     for (peer, way), timing in found.items():
         if peer not in timings or timing.best < timings[peer].best:
             timings[peer] = timing.noted(way)
-    return Result(key(threads), timings)
+    return [Result(key(threads), timings)]
 
 
 def _prepare(way: Way, threads: int, count: int) -> Timed:
