@@ -25,6 +25,7 @@ from quelmdb.engine_errors import MAX_READERS, is_foreign, mapped_error
 from quelmdb.errors import (
     CorruptStoreError,
     ReadOnlyStoreError,
+    StoreClosedError,
     StoreError,
     StoreFullError,
 )
@@ -86,6 +87,8 @@ class Environment:
         self.readonly = readonly
         self._data = directory / layout.DATA_FILE
         self._refuse_incomplete(2 * _SMALLEST_PAGE)
+        if ephemeral and not readonly:
+            self._prepare(check)
         self._lmdb = self._open()
         self._begin = self._lmdb.begin
         self._uses: dict[object, int] = {}  # reads that are under way, with their threads
@@ -135,6 +138,8 @@ class Environment:
                 databases = _open_databases(environment, transaction, create=True)
                 for key, value in meta:
                     transaction.put(key, value, db=databases.meta)
+        except lmdb.MemoryError as error:
+            raise _no_address_space(path) from error
         except lmdb.Error as error:
             raise mapped_error(error, path) from error
         if capacity is not None:
@@ -289,6 +294,15 @@ class Environment:
             pages += stat["branch_pages"] + stat["leaf_pages"] + stat["overflow_pages"]
         return self.used_bytes() - pages * self.page_size
 
+    def _prepare(self, check: Callable[[dict[bytes, bytes]], None]) -> None:
+        """Before LMDB writes through its map: it gives the file the size of the map, whatever
+        the file is, and a hole in it and a full disk would be the end of the process."""
+        looked_at = Environment(self.directory, ephemeral=True, readonly=True, check=check)
+        looked_at.close(lambda: StoreClosedError(f"{self._data} was looked at"))
+        capacity = looked_at.capacity or 0
+        if self._data.stat().st_blocks * 512 < capacity:  # a copy may have holes
+            allocate_all(self._data, capacity)
+
     def _open(self) -> lmdb.Environment:
         if os.access(self._data, os.W_OK):
             # On overlayfs the first writable open copies the file up, and who had it open
@@ -315,16 +329,11 @@ class Environment:
                 continue
             except lmdb.Error as error:
                 raise mapped_error(error, self._data) from error
-        raise StoreFullError(
-            f"the address space of this process is too small to map {self._data}; raise its "
-            "limit (ulimit -v)",
-            path=str(self._data),
-        )
+        raise _no_address_space(self._data)
 
     def _make_room(self) -> Room:
         if self.capacity is None:
             return GrowingRoom(self._data)
-        fill_holes(self._data, self.capacity)  # a copy of the file may have some
         return FixedRoom(self._data, self.capacity)
 
     def _open_databases(self, check: Callable[[dict[bytes, bytes]], None]) -> Databases:
@@ -357,6 +366,14 @@ class Environment:
         if isinstance(error, lmdb.MapFullError) and self._room is not None:
             return self._room.full(error)
         return mapped_error(error, self._data)
+
+
+def _no_address_space(data: Path) -> StoreFullError:
+    return StoreFullError(
+        f"the address space of this process is too small to map {data}; raise its limit "
+        "(ulimit -v)",
+        path=str(data),
+    )
 
 
 def put_new(transaction: Transaction, database: Database, key: bytes, value: bytes) -> None:
