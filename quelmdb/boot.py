@@ -30,13 +30,17 @@ def is_recorded(mark: Path) -> bool:
 
 
 def record(mark: Path) -> None:
-    """Writes this run of the machine into the file `mark`, durably and all at once."""
-    begun = mark.with_name(mark.name + ".new")
-    descriptor = os.open(begun, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    """Writes this run of the machine into the file `mark`, durably.
+
+    In its place, since a full disk has none for another file: what is half written is
+    no other run's.
+    """
+    current = boot_id()
+    descriptor = os.open(mark, os.O_WRONLY | os.O_CREAT, 0o600)
     try:
-        os.write(descriptor, boot_id())
+        os.pwrite(descriptor, current, 0)
+        os.ftruncate(descriptor, len(current))
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-    begun.replace(mark)
     sync_directory(mark.parent)

@@ -56,9 +56,7 @@ from quelmdb.owners import Owners
 from quelmdb.persistence import Problem
 
 _BEGUN: Final = layout.GENERATION + ".new"  # a generation that is being made
-_LITTER: Final = frozenset(
-    (_BEGUN, layout.OWNERS_FILE, layout.BOOT_FILE, layout.BOOT_FILE + ".new")
-)
+_LITTER: Final = frozenset((_BEGUN, layout.OWNERS_FILE, layout.BOOT_FILE))
 _SHOWN: Final = 3  # problems in a message
 
 Verify = Callable[[Environment], list[Problem]]
@@ -124,22 +122,34 @@ class Opened:
                     boot.record(self._mark)
                 Environment.create(begun, _new_meta(durability), capacity)
                 sync_directory(begun)
+                begun.rename(generation)
             except BaseException:  # it may have taken all that was left of the disk
                 shutil.rmtree(begun, ignore_errors=True)
+                self._mark.unlink(missing_ok=True)
                 raise
-            begun.rename(generation)
 
     def _open(self, generation: Path, verify: Verify) -> Environment:
-        if not self.ephemeral or boot.is_recorded(self._mark):
+        if not self.ephemeral:
             return self._open_environment(generation)
-        if self.readonly:
-            return self._open_verified(generation, verify)
-        with self._maintenance():  # one process verifies it, and others wait for that
-            if boot.is_recorded(self._mark):
+        if not self.readonly:
+            refuse_copy_on_write(self.path)
+        if boot.is_recorded(self._mark):
+            return self._open_environment(generation)
+        with self._maintenance():  # nobody writes to it before it is verified
+            if boot.is_recorded(self._mark) or self._is_served():
                 return self._open_environment(generation)
             environment = self._open_verified(generation, verify)
-            boot.record(self._mark)
+            if not self.readonly:
+                boot.record(self._mark)
             return environment
+
+    def _is_served(self) -> bool:
+        """Whether another process writes to it, as it may in this run of the machine alone."""
+        place = layout.SERVER_BYTES, layout.MAX_PROCESS_ID
+        if not self._locks.try_lock(*place, shared=True):
+            return True
+        self._locks.unlock(*place)
+        return False
 
     def _open_verified(self, generation: Path, verify: Verify) -> Environment:
         """As another run of the machine left it: nothing of it is trusted."""
@@ -163,14 +173,17 @@ class Opened:
             )
 
     def _open_environment(self, generation: Path) -> Environment:
+        if self.ephemeral and not self.readonly:
+            # Not waited for: who has it lives in another PID namespace, which LMDB refuses.
+            self._locks.try_lock(layout.SERVER_BYTES + os.getpid())
         return Environment(
             generation, ephemeral=self.ephemeral, readonly=self.readonly, check=self._check
         )
 
     @contextmanager
     def _maintenance(self) -> Iterator[None]:
-        """Keeps out other processes that create or verify."""
-        self._locks.lock(layout.MAINTENANCE_BYTE)
+        """Keeps out other processes that create or verify; but for other readers, a reader."""
+        self._locks.lock(layout.MAINTENANCE_BYTE, shared=self.readonly)
         try:
             yield
         finally:
@@ -303,6 +316,8 @@ def _acquire(path: Path, *, create: bool, readonly: bool, wanted: Wanted, verify
         if not create or readonly:
             raise _no_store(path)
         refuse_network_file_system(path.parent)
+        if wanted.for_new()[0] == EPHEMERAL:
+            refuse_copy_on_write(path.parent)
         path.mkdir(0o700, exist_ok=True)
     status = path.stat()
     if not stat.S_ISDIR(status.st_mode):

@@ -40,6 +40,8 @@ BOOT_FILE: Final = "boot"  # only an ephemeral store has it
 # Of the owners file; byte N belongs to owner N, and owners end at 2**32 - 1.
 MAINTENANCE_BYTE: Final = 0
 WRITER_BYTE: Final = 2**32  # and the byte behind it
+SERVER_BYTES: Final = 2**33  # and on: a byte a process id, of who writes to an ephemeral store
+MAX_PROCESS_ID: Final = 2**32 - 1
 
 # --- Sub-databases ---------------------------------------------------------
 

@@ -26,26 +26,25 @@ class LockFile:
         flags = os.O_RDONLY if readonly else os.O_RDWR | os.O_CREAT
         self._descriptor = os.open(path, flags | os.O_CLOEXEC, 0o600)
 
-    def lock(self, byte: int) -> None:
+    def lock(self, byte: int, *, shared: bool = False) -> None:
         """Waits for a byte, and takes it. Taken again it changes nothing, or mends what a
         foreign close of the file has dropped. 1 us where it is free."""
-        fcntl.lockf(self._descriptor, fcntl.LOCK_EX, 1, byte)
+        fcntl.lockf(self._descriptor, _kind(shared), 1, byte)
 
-    def try_lock(self, byte: int, *, shared: bool = False) -> bool:
-        """Takes a byte, beside others who share it too, or returns False where another
-        process has it. 1 us."""
-        kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
+    def try_lock(self, byte: int, count: int = 1, *, shared: bool = False) -> bool:
+        """Takes `count` bytes, beside others who share them too, or returns False where
+        another process has one. 1 us."""
         try:
-            fcntl.lockf(self._descriptor, kind | fcntl.LOCK_NB, 1, byte)
+            fcntl.lockf(self._descriptor, _kind(shared) | fcntl.LOCK_NB, count, byte)
         except OSError as error:
             if error.errno in _HELD:
                 return False
             raise
         return True
 
-    def unlock(self, byte: int) -> None:
-        """Lets go of a byte."""
-        fcntl.lockf(self._descriptor, fcntl.LOCK_UN, 1, byte)
+    def unlock(self, byte: int, count: int = 1) -> None:
+        """Lets go of `count` bytes."""
+        fcntl.lockf(self._descriptor, fcntl.LOCK_UN, count, byte)
 
     def unlocking(self, byte: int, count: int) -> Callable[[], object]:
         """What lets go of `count` bytes from `byte` on: one step, in which no exception of
@@ -55,3 +54,7 @@ class LockFile:
     def close(self) -> None:
         """Drops every lock of this process on the file."""
         os.close(self._descriptor)
+
+
+def _kind(shared: bool) -> int:
+    return fcntl.LOCK_SH if shared else fcntl.LOCK_EX
