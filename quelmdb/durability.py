@@ -56,7 +56,13 @@ class Wanted(NamedTuple):
         if self.capacity is None:
             return
         if capacity is None:
-            raise _no_capacity(path)
+            raise DurabilityError(
+                f"{path} was created with the durability {durability!r}, which has no capacity: "
+                f"it grows as it is used; {self.capacity:,} bytes are asked for; open it without "
+                "naming any",
+                path=path,
+                expected=self.capacity,
+            )
         if self.capacity != capacity:
             raise DurabilityError(
                 f"{path} was created with a capacity of {capacity:,} bytes, and {self.capacity:,} "
@@ -93,7 +99,5 @@ def wanted(durability: Durability | None, capacity: int | None) -> Wanted:
     return Wanted(durability, -(-capacity // _PAGES) * _PAGES)
 
 
-def _no_capacity(path: str | None = None) -> DurabilityError:
-    return DurabilityError(
-        "only an ephemeral store has a capacity; a full one grows as it is used", path=path
-    )
+def _no_capacity() -> DurabilityError:
+    return DurabilityError("only an ephemeral store has a capacity; a full one grows as it is used")

@@ -57,11 +57,12 @@ def data_file(path: Path) -> Path:
 
 
 @contextmanager
-def raw(path: Path) -> Iterator[Raw]:
-    """The content of a store that is closed, in a write transaction."""
+def raw(path: Path, map_size: int = 2**30) -> Iterator[Raw]:
+    """The content of a store that is closed, in a write transaction. A map of size 0 is as
+    large as the store says, as that of an ephemeral one must be."""
     directory = str(path / layout.GENERATION)
     with (
-        lmdb.open(directory, max_dbs=16, map_size=2**30, lib_version=0) as environment,
+        lmdb.open(directory, max_dbs=16, map_size=map_size, lib_version=0) as environment,
         environment.begin(write=True) as transaction,
     ):
         yield Raw(transaction, _open_databases(environment, transaction, create=False))
