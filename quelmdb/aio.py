@@ -10,38 +10,56 @@ microseconds while what they read is in memory. The rules are those of `JobStore
         for job in await store.claim("mail.welcome", limit=32): ...
 
 A write whose await is cancelled has happened or not: it does not if it was not begun. A
-claim that is cancelled gives back what nobody received.
+claim that is cancelled, or whose loop is closed, gives back what nobody received.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable
+from concurrent.futures import Future
+from contextlib import suppress
 from functools import partial
-from itertools import islice
 from types import TracebackType
 from typing import Any, Final, Generic, Self, TypeVar, Unpack
 
 from quelmdb import store as blocking
 from quelmdb.claims import Steps
-from quelmdb.errors import WrongThreadError
+from quelmdb.errors import StoreClosedError, WrongThreadError
 from quelmdb.info import StoreInfo
 from quelmdb.job import ANY, Job, Status, Worker, WorkerFilter
 from quelmdb.persistence import IdView, JobView, Page, Problem, Reader, Snapshot
-from quelmdb.requests import FutureRequest, Request, Verb
+from quelmdb.requests import FutureRequest, Request, Verb, is_first
 from quelmdb.verbs import Claim
 from quelmdb.writes import OnConflict, Operation, Recorder, Writes
 
 T = TypeVar("T")
+
+log = logging.getLogger("quelmdb")
 
 _PAGE: Final = 128  # jobs between which other tasks of the loop have their turn
 
 
 async def open(path: str | os.PathLike[str], **options: Unpack[blocking.Options]) -> Store:
     """As `quelmdb.open`, for the event loop that runs."""
-    return Store(await asyncio.to_thread(blocking.open, path, **options))
+    opened: list[blocking.Store] = []
+    awaited = [None]  # who pops it decides: the thread that it is delivered, or the task not
+
+    def work() -> None:
+        opened.append(blocking.open(path, **options))
+        if not is_first(awaited):
+            opened[0].close()
+
+    try:
+        await asyncio.to_thread(work)
+    except BaseException:  # cancelled: nobody else will close it
+        if not is_first(awaited) and opened:
+            opened[0].close()
+        raise
+    return Store(opened[0])
 
 
 class View(Generic[T]):
@@ -51,11 +69,11 @@ class View(Generic[T]):
         self._view = view
 
     async def __aiter__(self) -> AsyncIterator[T]:
-        items: Any = iter(self._view)
-        while page := list(islice(items, _PAGE)):
-            for item in page:
-                yield item
-            await asyncio.sleep(0)
+        items: Iterable[Any] = self._view
+        for number, item in enumerate(items, 1):
+            yield item
+            if not number % _PAGE:
+                await asyncio.sleep(0)
 
     def __len__(self) -> int:
         return len(self._view)
@@ -175,17 +193,25 @@ class Store(AsyncReader):
     # --- Several transactions, or none --------------------------------------
 
     async def claim(self, *workers: Worker, limit: int = 1) -> list[Job]:
-        return await self._drive(self._store._claims.claim(workers, limit))
+        self._refuse_other_loops()
+        claimed = await self._drive(self._store._claims.claim(workers, limit))
+        if not claimed:  # nothing was waited for: who asks again and again lets others go on
+            await asyncio.sleep(0)
+        return claimed
 
     async def rescue(self) -> list[Job]:
+        self._refuse_other_loops()
         return await self._drive(self._store._claims.rescue())
 
     def batch(self) -> AsyncBatch:
         """As `JobStore.batch`, for `async with`."""
+        self._refuse_other_loops()
+        self._store._raise_if_ended()
         return AsyncBatch(self._verbs, self._send)
 
     def snapshot(self) -> AsyncSnapshot:
         """As `JobStore.snapshot`, for `async with`."""
+        self._refuse_other_loops()
         return AsyncSnapshot(self._store.snapshot())
 
     async def info(self) -> StoreInfo:
@@ -197,8 +223,9 @@ class Store(AsyncReader):
         return await asyncio.to_thread(self._store.check)
 
     async def close(self) -> None:
-        """Waits for the writes that are in flight, and ends the use of the store."""
-        await asyncio.to_thread(self._store.close)
+        """Waits for the writes that are in flight, and ends the use of the store, also where
+        the wait is cancelled."""
+        await asyncio.shield(asyncio.get_running_loop().run_in_executor(None, self._finish))
 
     async def __aenter__(self) -> Self:
         return self
@@ -211,11 +238,19 @@ class Store(AsyncReader):
     ) -> None:
         await self.close()
 
-    def _send(self, verb: Verb[Any]) -> asyncio.Future[Any]:
-        if asyncio.get_running_loop() is not self._loop:
+    def _finish(self) -> None:
+        self._store._committer.finish()  # closed, it does; shared with others it is not closed
+        self._store.close()
+
+    def _refuse_other_loops(self) -> None:
+        # As `asyncio.get_running_loop`, which raises where there is none.
+        if asyncio._get_running_loop() is not self._loop:
             raise WrongThreadError(
                 "a store of quelmdb.aio belongs to the event loop that opened it"
             )
+
+    def _send(self, verb: Verb[Any]) -> asyncio.Future[Any]:
+        self._refuse_other_loops()
         return self._store._send(self._request, verb).future
 
     async def _drive(self, steps: Steps[T]) -> T:
@@ -225,6 +260,9 @@ class Store(AsyncReader):
             while True:
                 try:
                     result = await self._received(verb)
+                except GeneratorExit as end:  # the loop is closed: nothing can be awaited
+                    self._send_unwatched(steps.throw(end))
+                    raise
                 except BaseException as error:
                     verb = steps.throw(error)
                 else:
@@ -234,19 +272,26 @@ class Store(AsyncReader):
             return returned
 
     async def _received(self, verb: Verb[Any]) -> Any:
-        future = self._send(verb)
         if type(verb) is not Claim:
-            return await asyncio.shield(future)  # a rescue, or something that is given back
+            return await asyncio.shield(self._send(verb))  # a rescue, or what is given back
+        request = self._store._send(self._request, verb)
         try:
-            return await future
-        except asyncio.CancelledError:
-            if not future.cancelled() and future.exception() is None:
-                self._give_back(future.result())  # it had just been answered
+            return await request.future
+        except BaseException:  # also where it had just been answered
+            request.withdraw()
             raise
 
     def _give_back(self, jobs: list[Job]) -> None:
-        """Releases what was claimed and could not be handed over. Nobody waits for it."""
-        self._store._send(FutureRequest, self._verbs.give_back(jobs))
+        """Releases what was claimed and could not be handed over."""
+        self._send_unwatched(self._verbs.give_back(jobs))
+
+    def _send_unwatched(self, verb: Verb[Any]) -> None:
+        """Has something done for which nobody waits. The committer knows no handles: it does
+        it although this one may be closed. Where the store is, its jobs are rescued."""
+        request = FutureRequest(verb, self._store._now())
+        request.future.add_done_callback(_log_failure)
+        with suppress(StoreClosedError):
+            self._store._committer.submit(request)
 
 
 class AsyncBatch(Recorder):
@@ -277,6 +322,12 @@ def _all_of(operations: list[Operation]) -> Verb[list[Any]]:
     return lambda writer: [operation(writer) for operation in operations]
 
 
+def _log_failure(future: Future[Any]) -> None:
+    error = future.exception()
+    if error is not None and not isinstance(error, StoreClosedError):
+        log.error("claimed jobs that nobody received could not be given back: %s", error)
+
+
 class _Mailbox:
     """Where the committer leaves what an event loop is to be told: one call a transaction."""
 
@@ -286,15 +337,16 @@ class _Mailbox:
         self._called = False
 
     def put(self, request: _AwaitedRequest) -> None:
-        """In the committer. Raises `RuntimeError` where the loop was closed."""
+        """In the committer."""
         self._answered.append(request)
-        if not self._called:
+        if self.loop.is_closed():  # also where it was called, and closed before it came to it
+            self._return_all()
+        elif not self._called:
             self._called = True  # first: `_open` may be done before the call returns
             try:
                 self.loop.call_soon_threadsafe(self._open)
-            except RuntimeError:
-                self._called = False
-                raise
+            except RuntimeError:  # closed meanwhile
+                self._return_all()
 
     def _open(self) -> None:
         """In the event loop."""
@@ -302,6 +354,10 @@ class _Mailbox:
         answered = self._answered
         while answered:
             answered.popleft().answer()
+
+    def _return_all(self) -> None:
+        while self._answered:
+            self._answered.popleft().give_back()
 
 
 class _AwaitedRequest(Request[Any]):
@@ -321,19 +377,16 @@ class _AwaitedRequest(Request[Any]):
         self.future: asyncio.Future[Any] = asyncio.Future(loop=mailbox.loop)
 
     def take(self) -> bool:
-        return not self.future.cancelled()
+        return not self.future.cancelled() and super().take()
 
-    def deliver(self) -> None:
-        try:
-            self._mailbox.put(self)
-        except RuntimeError:  # the loop was closed meanwhile
-            self.give_back()
+    def _tell(self) -> None:
+        self._mailbox.put(self)
 
     def answer(self) -> None:
-        """Tells the task, in its event loop."""
-        if self.future.cancelled():
-            self.give_back()
-        elif self.error is None:
+        """Tells the task, in its event loop. Who has cancelled a claim withdraws it."""
+        if self.future.done():
+            return
+        if self.error is None:
             self.future.set_result(self.result)
         else:
             self.future.set_exception(self.error)
