@@ -13,6 +13,7 @@ from quelmdb.testing.rules.recordings import RecordingRules
 from quelmdb.testing.rules.refusals import RefusalRules
 from quelmdb.testing.rules.restores import RestoreRules
 from quelmdb.testing.rules.snapshots import SnapshotRules
+from quelmdb.testing.rules.submits import SubmitRules
 from quelmdb.testing.rules.threads import ThreadRules
 from quelmdb.testing.rules.updates import UpdateRules
 from quelmdb.testing.rules.values import ValueRules
@@ -29,6 +30,7 @@ class JobStoreContract(
     ViewRules,
     ManyRules,
     BatchRules,
+    SubmitRules,
     RestoreRules,
     SnapshotRules,
     ClaimRules,
