@@ -187,7 +187,8 @@ PEERS: Final = (
 FAIRNESS: Final = Fairness(
     "redis",
     "a server of its own on a unix socket, redis-py without hiredis; a stream and a group of "
-    "consumers: XADD, XREADGROUP, XACK; a batch is one MULTI; JSON for arguments.",
+    "consumers: XADD, XREADGROUP, XACK; a batch is one MULTI; "
+    "the tasks of an event loop share 100 connections; JSON for arguments.",
     "clients on other hosts, blocking reads, a second core for the server, one sync for all "
     "clients that wait.",
     "a server to run; every job in memory; no statuses, no listing by them: they would be "
