@@ -339,25 +339,42 @@ class _Mailbox:
     def put(self, request: _AwaitedRequest) -> None:
         """In the committer."""
         self._answered.append(request)
-        if self.loop.is_closed():  # also where it was called, and closed before it came to it
-            self._return_all()
+        if self.loop.is_closed():
+            self.return_all()
         elif not self._called:
-            self._called = True  # first: `_open` may be done before the call returns
+            self._called = True  # first: `open` may be done before the call returns
             try:
-                self.loop.call_soon_threadsafe(self._open)
+                self.loop.call_soon_threadsafe(_Call(self))
             except RuntimeError:  # closed meanwhile
-                self._return_all()
+                self.return_all()
 
-    def _open(self) -> None:
+    def open(self) -> None:
         """In the event loop."""
         self._called = False  # first: what is put from here on calls again
         answered = self._answered
         while answered:
             answered.popleft().answer()
 
-    def _return_all(self) -> None:
+    def return_all(self) -> None:
+        """Where nobody will ever be told."""
         while self._answered:
             self._answered.popleft().give_back()
+
+
+class _Call:
+    """Has a mailbox opened by its loop. One that is closed drops what it was to call."""
+
+    __slots__ = ("_mailbox",)
+
+    def __init__(self, mailbox: _Mailbox) -> None:
+        self._mailbox = mailbox
+
+    def __call__(self) -> None:
+        self._mailbox.open()
+
+    def __del__(self) -> None:
+        if self._mailbox.loop.is_closed():
+            self._mailbox.return_all()
 
 
 class _AwaitedRequest(Request[Any]):
