@@ -125,7 +125,8 @@ class Opened:
                 begun.rename(generation)
             except BaseException:  # it may have taken all that was left of the disk
                 shutil.rmtree(begun, ignore_errors=True)
-                self._mark.unlink(missing_ok=True)
+                if not generation.exists():  # an interrupt may come behind the new name
+                    self._mark.unlink(missing_ok=True)
                 raise
 
     def _open(self, generation: Path, verify: Verify) -> Environment:

@@ -435,9 +435,8 @@ def test_a_creator_that_is_killed_once_the_store_has_its_name_has_made_it(path: 
 
 
 @every_step
-@pytest.mark.parametrize("then", [FULL, EPHEMERAL], ids=["full", "ephemeral"])
 def test_a_creation_that_fails_leaves_nothing_behind(
-    step: str, when: str, then: dict[str, Any], path: Path, monkeypatch: pytest.MonkeyPatch
+    step: str, when: str, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail() -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
@@ -447,8 +446,21 @@ def test_a_creation_that_fails_leaves_nothing_behind(
         with pytest.raises(StoreFullError, match="No space left"):
             quelmdb.open(path, **EPHEMERAL)
     assert [entry.name for entry in path.iterdir()] == [layout.OWNERS_FILE]
-    with quelmdb.open(path, **then) as store:
-        assert store.info().durability == then["durability"]
+    with quelmdb.open(path, **FULL) as store:
+        store.insert(Job("a"))
+
+
+def test_an_interrupt_behind_the_new_name_leaves_a_whole_store(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt() -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        _interrupt(patch, "the new name", "after", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            quelmdb.open(path, **EPHEMERAL)
+    with quelmdb.open(path, **EPHEMERAL) as store:
         store.insert(Job("a"))
 
 

@@ -36,9 +36,11 @@
 | overlayfs, a store in the lower layer            | test_filesystem                              |
 | network file systems                             | test_filesystem                              |
 | an emptied directory becomes a store             | test_damage: never made anew                 |
-| another map size shrinks a writemap file         | there is no writemap (ephemeral, to come)    |
+| another map size shrinks a writemap file         | test_durability: nobody resizes it           |
+| a disk is full under a writemap: SIGBUS          | test_capacity: all of it was allocated       |
 | `cp` of a live store, `env.copy`                 | no copies are made yet (backup, to come)     |
-| `env.sync` does nothing on a sync=False one      | there is none (ephemeral, to come)           |
+| `env.sync` does nothing on a sync=False one      | nothing calls it: what was not synced is     |
+|                                                  | verified after a restart (test_durability)   |
 | a truncated file: SIGBUS                         | test_damage: truncated at every size         |
 | a 0-byte data file is an empty database          | test_damage: a file that is no data file     |
 | corrupt pages: SIGABRT                           | test_damage: a flipped bit; `check` verifies |
