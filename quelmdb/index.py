@@ -8,24 +8,33 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_left, bisect_right
-from collections.abc import Sequence
-from itertools import chain, islice
+from collections.abc import Iterator, Sequence
+from itertools import accumulate, chain, islice
 from operator import neg
 from typing import Final
 
 from quelmdb.environment import Cursor, Database, Databases, Transaction, append_new, put_all
 from quelmdb.layout import (
+    NUMBER_BYTES,
     STATUS_KEYS,
     pack_number,
     split_worker_status,
     unpack_number,
+    unpack_numbers,
     worker_status_key,
 )
 
-# A key with at most so many ids can be read at once (16 bytes each for a moment),
-# three times as fast as entry by entry.
-_WHOLE: Final = 2**20
+# Entries are read one by one, or all those of some keys in one call, which takes a tenth
+# of the time for each, and 16 bytes for a while. So all are read up to this many:
+_MOST: Final = 2**20
+_WASTE: Final = 2  # times those that are wanted, where the others are thrown away,
+_AHEAD: Final = 8  # and where they will be wanted, should anybody go on
 _PIECE: Final = 2**13
+_SMALL: Final = 16  # the least that is read of each of several keys
+
+
+_Piece = tuple[list[int], bool]
+"""Some ids of a key, one or more, and whether there may be more behind them."""
 
 
 class Keys:
@@ -104,12 +113,13 @@ def move_all(transaction: Transaction, databases: Databases, entries: Sequence[E
 
 def count(transaction: Transaction, keys: Keys) -> int:
     """How many entries the keys have. O(1) each."""
-    total = 0
-    with transaction.cursor(keys.database) as cursor:
-        for key in keys.keys:
-            if cursor.set_key(key):
-                total += cursor.count()
-    return total
+    return sum(counts(transaction, keys))
+
+
+def counts(transaction: Transaction, keys: Keys) -> list[int]:
+    """How many entries each of the keys has. O(1) each."""
+    cursor = transaction.cursor(keys.database)
+    return [cursor.count() if cursor.set_key(key) else 0 for key in keys.keys]
 
 
 def workers(transaction: Transaction, databases: Databases) -> list[int]:
@@ -123,22 +133,23 @@ def workers(transaction: Transaction, databases: Databases) -> list[int]:
 def scan(
     transaction: Transaction, keys: Keys, after: int | None, reverse: bool, size: int
 ) -> tuple[list[int], bool]:
-    """About the next `size` ids beyond `after`, in order, and whether they are the last.
+    """At least the next `size` ids beyond `after`, in order, all keys merged by id; and
+    whether they are the last. Without ids they are."""
+    ids: list[int] = []
+    for piece in _merged(_runs(transaction, keys, after, reverse, size), reverse):
+        ids += piece
+        if len(ids) > size:
+            return ids, False
+    return ids, True
 
-    All keys are merged by id. Where there are ids, at least one is returned.
-    """
-    with transaction.cursor(keys.database) as cursor:
-        runs = [_run(cursor, key, after, reverse, size) for key in keys.keys]
-    if len(runs) == 1:
-        return runs[0]
-    merged = sorted(chain.from_iterable(ids for ids, _ in runs), reverse=reverse)
-    ends = [ids[-1] for ids, complete in runs if not complete]
-    if not ends:
-        return merged, True
-    # Beyond the nearest end of an unfinished run, ids of that run are missing.
-    if reverse:
-        return merged[: bisect_right(merged, -max(ends), key=neg)], False
-    return merged[: bisect_right(merged, min(ends))], False
+
+def read(
+    transaction: Transaction, keys: Keys, after: int | None, reverse: bool, size: int
+) -> Iterator[list[int]] | None:
+    """All ids beyond `after`, in order, as pieces that may be looked at later, without
+    the transaction; None where they are many more than `size`, or too many for a copy."""
+    runs = _copied_runs(transaction, keys, after, reverse, size * _AHEAD)
+    return None if runs is None else _merged(runs, reverse)
 
 
 def scan_records(
@@ -148,21 +159,21 @@ def scan_records(
     after: int | None,
     reverse: bool,
     size: int,
-) -> tuple[list[tuple[bytes, bytes | None]], bool]:
-    """As `scan`, at most `size` of them, with the records; None where there is none."""
+) -> tuple[list[tuple[bytes, bytes]], bool]:
+    """As `scan`, at most `size` of them, with the records; an empty one where there is none."""
     ids, complete = scan(transaction, keys, after, reverse, size)
     packed = [pack_number(job_id) for job_id in ids[:size]]
     with transaction.cursor(databases.jobs) as cursor:
-        found: list[tuple[bytes, bytes | None]] = list(cursor.getmulti(packed))
+        found = list(cursor.getmulti(packed))
     if len(found) < len(packed):
         records = dict(found)
-        found = [(key, records.get(key)) for key in packed]
+        found = [(key, records.get(key, b"")) for key in packed]
     return found, complete and len(ids) <= size
 
 
 def scan_jobs(
     transaction: Transaction, databases: Databases, after: int | None, reverse: bool, size: int
-) -> tuple[list[tuple[bytes, bytes | None]], bool]:
+) -> tuple[list[tuple[bytes, bytes]], bool]:
     """The next `size` jobs of all beyond `after`, from the records themselves."""
     with transaction.cursor(databases.jobs) as cursor:
         if not reverse:
@@ -175,25 +186,33 @@ def scan_jobs(
                 else cursor.last()
             )
             entries = cursor.iterprev()
-        page: list[tuple[bytes, bytes | None]] = list(islice(entries, size)) if found else []
+        page: list[tuple[bytes, bytes]] = list(islice(entries, size)) if found else []
     return page, len(page) < size
 
 
-def _run(
+def _runs(
+    transaction: Transaction, keys: Keys, after: int | None, reverse: bool, size: int
+) -> list[Iterator[_Piece]]:
+    """The ids of each key beyond `after`, in pieces of which about `size` ids are wanted."""
+    runs = _copied_runs(transaction, keys, after, reverse, size * _WASTE)
+    if runs is None:
+        share = size + 1 if len(keys.keys) == 1 else size // len(keys.keys) + _SMALL
+        piece = min(share, _PIECE)
+        runs = [
+            _pieces(transaction.cursor(keys.database), key, after, reverse, piece)
+            for key in keys.keys
+        ]
+    return runs
+
+
+def _pieces(
     cursor: Cursor, key: bytes, after: int | None, reverse: bool, size: int
-) -> tuple[list[int], bool]:
-    if size > _PIECE:
-        if not cursor.set_key(key):
-            return [], True
-        if cursor.count() <= _WHOLE:
-            return _whole(cursor, key, after, reverse), True
-        size = _PIECE
+) -> Iterator[_Piece]:
     if not (_seek_back if reverse else _seek)(cursor, key, after):
-        return [], True
+        return
     entries = cursor.iterprev_dup() if reverse else cursor.iternext_dup()
-    ids = array("Q")
-    ids.frombytes(b"".join(islice(entries, size)))
-    return ids.tolist(), len(ids) < size
+    while ids := unpack_numbers(b"".join(islice(entries, size))):
+        yield ids, len(ids) == size
 
 
 def _seek(cursor: Cursor, key: bytes, after: int | None) -> bool:
@@ -208,9 +227,61 @@ def _seek_back(cursor: Cursor, key: bytes, after: int | None) -> bool:
     return cursor.set_key(key) and cursor.last_dup()
 
 
-def _whole(cursor: Cursor, key: bytes, after: int | None, reverse: bool) -> list[int]:
-    pairs = cursor.getmulti([key], dupdata=True, dupfixed_bytes=8, keyfixed=True)
-    ids: list[int] = pairs.cast("B").cast("Q")[1::2].tolist()
+def _copied_runs(
+    transaction: Transaction, keys: Keys, after: int | None, reverse: bool, most: int
+) -> list[Iterator[_Piece]] | None:
+    """The same out of a copy of all entries of the keys; None where there are more than
+    `most`, or too many for a copy."""
+    sizes = counts(transaction, keys)
+    if sum(sizes) > min(most, _MOST):
+        return None
+    with transaction.cursor(keys.database) as cursor:
+        pairs = cursor.getmulti(keys.keys, dupdata=True, dupfixed_bytes=NUMBER_BYTES, keyfixed=True)
+    ids = pairs.cast("B").cast("Q")[1::2]
+    if len(ids) <= _PIECE:
+        return [_slices(memoryview(array("Q", sorted(ids))), after, reverse)]
+    ends = list(accumulate(sizes))
+    return [
+        _slices(ids[start:end], after, reverse)
+        for start, end in zip([0, *ends], ends, strict=False)
+        if start < end
+    ]
+
+
+def _slices(ids: memoryview[int], after: int | None, reverse: bool) -> Iterator[_Piece]:
     if reverse:
-        return (ids if after is None else ids[: bisect_left(ids, after)])[::-1]
-    return ids if after is None else ids[bisect_right(ids, after) :]
+        end = len(ids) if after is None else bisect_left(ids, after)
+        for stop in range(end, 0, -_PIECE):
+            yield ids[max(stop - _PIECE, 0) : stop].tolist()[::-1], stop > _PIECE
+    else:
+        first = 0 if after is None else bisect_right(ids, after)
+        for start in range(first, len(ids), _PIECE):
+            yield ids[start : start + _PIECE].tolist(), start + _PIECE < len(ids)
+
+
+def _merged(runs: list[Iterator[_Piece]], reverse: bool) -> Iterator[list[int]]:
+    """Merges runs by id, each time as far as nothing is missing: up to the nearest end of
+    the pieces that others may follow. The sort finds its input in a few sorted parts,
+    and merges these."""
+    pieces = [(*piece, run) for run in runs if (piece := next(run, None))]
+    while len(pieces) > 1:
+        ends = [ids[-1] for ids, more, _ in pieces if more]
+        if not ends:
+            yield sorted(chain.from_iterable(ids for ids, _, _ in pieces), reverse=reverse)
+            return
+        end = max(ends) if reverse else min(ends)
+        taken: list[int] = []
+        left = []
+        for ids, more, run in pieces:
+            cut = bisect_right(ids, -end, key=neg) if reverse else bisect_right(ids, end)
+            taken += ids[:cut]
+            if cut < len(ids):
+                left.append((ids[cut:], more, run))
+            elif more and (piece := next(run, None)):
+                left.append((*piece, run))
+        taken.sort(reverse=reverse)
+        yield taken
+        pieces = left
+    for ids, _, run in pieces:
+        yield ids
+        yield from (ids for ids, _ in run)

@@ -15,7 +15,8 @@ Every number in this module reaches the disk and must never change its meaning.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from array import array
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from struct import Struct
 from struct import error as StructError
@@ -112,6 +113,13 @@ def unpack_number(data: bytes) -> int:
     return value
 
 
+def unpack_numbers(data: bytes) -> list[int]:
+    """The integers of many such keys, values or duplicates, joined."""
+    numbers = array("Q")
+    numbers.frombytes(data)
+    return numbers.tolist()
+
+
 @lru_cache(4096)
 def worker_status_key(worker: int, status: int) -> bytes:
     """The key of one worker's jobs of one status in `by_worker_status`."""
@@ -155,9 +163,10 @@ _REFERENCE: Final = Struct("<II")
 _PAYLOAD_KEY: Final = Struct(">QBI")
 PAYLOAD_KEY_BYTES: Final = _PAYLOAD_KEY.size
 
-_ARGUMENTS_LENGTH: Final = 6  # among the fields of the header
+_LENGTH: Final = Struct("<I")
+_LENGTH_AT: Final = 16  # where arguments_length stands in the header
 _FLAGS: Final = 2  # among its bytes
-_SMALLEST: Final = HEADER_BYTES + _CRC_BYTES
+FRAME_BYTES: Final = HEADER_BYTES + _CRC_BYTES  # what a record has around its body
 
 # The CRC-32 of any message followed by its own CRC-32, whatever the seed.
 _RESIDUE: Final = 0x2144DF1C
@@ -181,14 +190,14 @@ def unpack_record(key: bytes, record: bytes) -> Header:
     Raises `Damaged`, with the reason, where the checksum fails or it is no
     record of this version.
     """
-    if len(record) >= _SMALLEST and crc32(record, crc32(key)) == _RESIDUE:
+    if len(record) >= FRAME_BYTES and crc32(key + record) == _RESIDUE:
         header: Header = _HEADER.unpack_from(record)
         version, status, flags, _, _, _, arguments_length, _, _, _ = header
         if (
             version == RECORD_VERSION
             and status < _STATUS_COUNT
             and not flags & _UNKNOWN_FLAGS
-            and _SMALLEST + arguments_length <= len(record)
+            and FRAME_BYTES + arguments_length <= len(record)
         ):
             return header
         raise Damaged(
@@ -198,14 +207,41 @@ def unpack_record(key: bytes, record: bytes) -> Header:
     raise Damaged(f"the checksum of its {len(record)} bytes fails")
 
 
+def unpack_records(keys: Sequence[bytes], records: Sequence[bytes]) -> list[Header] | None:
+    """The headers of records that stand under these keys; None where `unpack_record`
+    would raise for one of them. It takes half as long for each as that."""
+    if min(map(len, records)) < FRAME_BYTES or set(map(len, keys)) != {NUMBER_BYTES}:
+        return None
+    if {crc32(key + record) for key, record in zip(keys, records, strict=True)} != {_RESIDUE}:
+        return None
+    headers: list[Header] = list(map(_HEADER.unpack_from, records))
+    for (version, status, flags, _, _, _, arguments_length, _, _, _), record in zip(
+        headers, records, strict=True
+    ):
+        if (
+            version != RECORD_VERSION
+            or status >= _STATUS_COUNT
+            or flags & _UNKNOWN_FLAGS
+            or FRAME_BYTES + arguments_length > len(record)
+        ):
+            return None
+    return headers
+
+
 def body_of(record: bytes) -> bytes:
     """Arguments and extras of an intact record, as `pack_record` takes them."""
     return record[HEADER_BYTES:-_CRC_BYTES]
 
 
+def bodies_of(records: Sequence[bytes]) -> list[bytes]:
+    """`body_of` each."""
+    return [record[HEADER_BYTES:-_CRC_BYTES] for record in records]
+
+
 def split_body(record: bytes) -> tuple[bytes, bytes]:
     """Arguments (or the reference to them) and extras of an intact record."""
-    end = HEADER_BYTES + _HEADER.unpack_from(record)[_ARGUMENTS_LENGTH]
+    (length,) = _LENGTH.unpack_from(record, _LENGTH_AT)
+    end = HEADER_BYTES + length
     return record[HEADER_BYTES:end], record[end:-_CRC_BYTES]
 
 

@@ -12,7 +12,7 @@ import logging
 import threading
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator
-from itertools import chain
+from itertools import chain, islice
 from typing import Final, NamedTuple, TypeVar, Unpack
 
 from quelmdb import index
@@ -33,11 +33,14 @@ T = TypeVar("T")
 
 log = logging.getLogger("quelmdb")
 
-# Pages of a view: a small first one, for those who look at the beginning only.
+# Pages of a view: a small first one, for those who look at the beginning only. More jobs
+# a page do not fit into the processor's cache (512 KiB), and take longer each.
 _FIRST_PAGE: Final = 128
-_JOB_PAGE: Final = 1024
-_ID_PAGE: Final = 2**20
+_JOB_PAGE: Final = 256
+_ID_PAGE: Final = 2**17
 _PAGE_BYTES: Final = 8 * 2**20  # of arguments and results that stand outside of records
+
+_ALL: Final = tuple(range(len(STATUSES)))
 
 
 class Selection(NamedTuple):
@@ -66,7 +69,7 @@ class StoreReader(Reader):
     def _raise_if_ended(self) -> None:
         """Raises where this reader may not be used any more, or here."""
 
-    def _guarded(self, pages: Iterator[list[T]]) -> Iterator[T]:
+    def _guarded(self, pages: Iterator[Iterable[T]]) -> Iterator[T]:
         """What the pages hold, as long as it may be used."""
         return chain.from_iterable(pages)
 
@@ -94,13 +97,11 @@ class StoreReader(Reader):
     def counts(self, worker: WorkerFilter = ANY) -> dict[Status, int]:
         who = worker if worker is ANY else worker_name(worker)
 
-        def work(transaction: Transaction) -> dict[Status, int]:
-            return {
-                status: index.count(transaction, self._keys(transaction, (code,), who))
-                for code, status in enumerate(STATUSES)
-            }
+        def work(transaction: Transaction) -> list[int]:
+            return index.counts(transaction, self._keys(transaction, _ALL, who))
 
-        return self._read(work)
+        found = self._read(work) or [0] * len(STATUSES)  # an unknown worker has no keys
+        return dict(zip(STATUSES, found, strict=True))
 
     def workers(self) -> list[str | None]:
         def work(transaction: Transaction) -> list[str | None]:
@@ -155,7 +156,7 @@ class StoreSnapshot(StoreReader, Snapshot):
         self._refuse_other_threads()
         self._environment.raise_if_gone()
 
-    def _guarded(self, pages: Iterator[list[T]]) -> Iterator[T]:
+    def _guarded(self, pages: Iterator[Iterable[T]]) -> Iterator[T]:
         here, environment = threading.current_thread, self._environment
         for page in pages:
             for item in page:
@@ -230,7 +231,7 @@ class Ids:
         if chosen.after is None:
             total = self._reader._read(self._count)
             return total if chosen.limit is None else min(total, chosen.limit)
-        return sum(len(page) for page in _pages(chosen, _ID_PAGE, self._page))
+        return sum(1 for _ in chain.from_iterable(_pages(chosen, _ID_PAGE, self._page)))
 
     def _count(self, transaction: Transaction) -> int:
         chosen = self._selection
@@ -238,51 +239,59 @@ class Ids:
             transaction, self._reader._keys(transaction, chosen.statuses, chosen.worker)
         )
 
-    def _page(self, after: int | None, size: int) -> tuple[list[int], int | None]:
+    def _page(self, after: int | None, size: int) -> tuple[Iterable[int], int | None]:
         chosen = self._selection
 
-        def work(transaction: Transaction) -> tuple[list[int], bool]:
+        def work(transaction: Transaction) -> tuple[Iterable[int], int | None]:
             keys = self._reader._keys(transaction, chosen.statuses, chosen.worker)
-            return index.scan(transaction, keys, after, chosen.reverse, size)
+            pieces = index.read(transaction, keys, after, chosen.reverse, size)
+            if pieces is not None:
+                return chain.from_iterable(pieces), None
+            ids, complete = index.scan(transaction, keys, after, chosen.reverse, size)
+            return ids, None if complete else ids[-1]
 
-        ids, complete = self._reader._read(work)
-        return ids, None if complete else ids[-1]
+        return self._reader._read(work)
 
 
 def _pages(
     selection: Selection,
     size: int,
-    page: Callable[[int | None, int], tuple[list[T], int | None]],
-) -> Iterator[list[T]]:
-    """Page after page: `page(after, size)` returns one, and the id to go on from."""
+    page: Callable[[int | None, int], tuple[Iterable[T], int | None]],
+) -> Iterator[Iterable[T]]:
+    """Page after page: `page(after, size)` returns one of about that size and the id to
+    go on from, or all that is left and None."""
     after, left = selection.after, selection.limit
-    wanted = _FIRST_PAGE
+    wanted = _FIRST_PAGE if left is None else min(left, size)
     while left is None or left > 0:
-        items, last = page(after, wanted if left is None else min(wanted, left))
-        if left is not None:
-            items = items[:left]
-            left -= len(items)
-        yield items
+        items, last = page(after, wanted)
         if last is None:
+            yield islice(items, left)
             return
-        after, wanted = last, size
+        some = list(islice(items, left))
+        yield some
+        if left is not None:
+            left -= len(some)
+        after, wanted = last, size if left is None else min(left, size)
 
 
 def _selection(statuses: tuple[Status | str, ...], worker: WorkerFilter, page: Page) -> Selection:
     """Checks what a caller selects. Raises `InvalidJobError`, `ValueError`."""
-    unknown = page.keys() - Page.__annotations__.keys()
-    if unknown:
-        raise TypeError(f"unknown argument {', '.join(sorted(unknown))}")
-    after, limit = page.get("after"), page.get("limit")
+    after, limit, reverse = None, None, False
+    if page:
+        unknown = page.keys() - Page.__annotations__.keys()
+        if unknown:
+            raise TypeError(f"unknown argument {', '.join(sorted(unknown))}")
+        after, limit = page.get("after"), page.get("limit")
+        reverse = page.get("reverse", False)
     if after is not None and not (type(after) is int and after == 0):
         check_id(after)
     if limit is not None and (type(limit) is not int or limit < 0):
         raise InvalidJobError(f"a limit is None or an int of 0 or more, not {limit!r}")
     codes = {STATUS_CODES[status_of(status)] for status in statuses}
     return Selection(
-        tuple(sorted(codes)) or tuple(range(len(STATUSES))),
+        tuple(sorted(codes)) or _ALL,
         worker if worker is ANY else worker_name(worker),
         after,
         limit,
-        page.get("reverse", False),
+        reverse,
     )
