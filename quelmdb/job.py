@@ -46,8 +46,11 @@ class AnyWorker(Enum):
 
 ANY: Final = AnyWorker.ANY
 
-Decode = Callable[[bytes], tuple[Any, Any, str | None]]
-"""Makes arguments, result and error of the record of a stored job."""
+Decoded = tuple[Any, Any, str | None]
+"""Arguments, result and error."""
+
+Decode = Callable[[bytes], Decoded]
+"""Makes them of the record of a stored job. Raises `DecodeError`."""
 
 Worker = str | type | Callable[..., Any] | None
 WorkerFilter = Worker | AnyWorker
@@ -152,6 +155,8 @@ def time_of(micros: int) -> datetime:
 
 def status_of(value: Any) -> Status:
     """The status that `value` is or names. Raises `InvalidJobError`."""
+    if type(value) is Status:
+        return value
     try:
         return Status(value)
     except ValueError:
@@ -315,10 +320,12 @@ class Job:
         return self._error
 
     def _materialise(self) -> None:
-        assert self._decode is not None
-        self._arguments, self._result, self._error = self._decode(self._record)
-        self._decode = None
-        self._record = b""
+        # Another thread may do the same: what it takes away last is looked at first.
+        record, decode = self._record, self._decode
+        if decode is not None:
+            self._arguments, self._result, self._error = decode(record)
+            self._decode = None
+            self._record = b""
 
     def as_dict(self) -> dict[str, Any]:
         """Every field by its name, in the order of docs/contract.md."""
