@@ -45,6 +45,7 @@ _READER_CHECK_SECONDS: Final = 30.0
 _MAP_SIZES: Final = tuple(2**power for power in (40, 38, 36, 34, 32, 30, 28, 26))
 
 _SMALLEST_PAGE: Final = 4096
+_get_ident: Final = threading.get_ident
 
 
 # LMDB 0.9.36 forgets to take the pages of a key's duplicates from its statistics when
@@ -149,7 +150,7 @@ class Environment:
         """Runs `work` in a read transaction of its own: one point in time."""
         use = object()
         try:
-            self._begin_use(use)
+            self._uses[use] = _get_ident()  # as `_begin_use`: here the calls would tell
             transaction = self.begin_read()
             try:
                 return work(transaction)
@@ -160,7 +161,9 @@ class Environment:
                 raise self._error(error) from error
             raise
         finally:
-            self._end_use(use)
+            self._uses.pop(use, None)  # as `_end_use`
+            if self.is_gone:
+                self._use_ended.set()
 
     def begin_write(self) -> Transaction:
         """A write transaction, which waits for those of other threads and processes. To be
