@@ -20,7 +20,8 @@ from threading import get_ident
 from typing import Any, Final, TypeVar, cast
 
 from quelmdb.append import Append, append_all
-from quelmdb.environment import Environment, Transaction
+from quelmdb.engine import Transaction
+from quelmdb.environment import Environment
 from quelmdb.errors import QuelmdbError, StoreError
 from quelmdb.gate import Gate
 from quelmdb.names import Names
@@ -91,7 +92,7 @@ class Committer:
                             self._alone(verb, now, outcome)
                     finally:
                         self._leave()  # first: one step, without a place for interrupts
-                        self._busy = busy
+                        self._busy = busy if busy == me else 0
                 if outcome:
                     return outcome[0]
             except BaseException:
