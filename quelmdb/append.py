@@ -12,7 +12,7 @@ from itertools import islice, repeat
 from typing import Any, Final
 
 from quelmdb import index
-from quelmdb.environment import append_new, not_the_largest
+from quelmdb.engine import append_new, not_the_largest
 from quelmdb.job import MAX_ID, Job, Status, stored_job
 from quelmdb.layout import (
     NEXT_ID,

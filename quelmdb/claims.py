@@ -11,7 +11,7 @@ from collections.abc import Callable, Generator, Sequence
 from typing import Any, Final, TypeVar
 
 from quelmdb import index, owners
-from quelmdb.environment import Transaction
+from quelmdb.engine import Transaction
 from quelmdb.errors import CorruptRecordError, InvalidJobError
 from quelmdb.job import ANY, Job, Status, Worker, worker_name
 from quelmdb.layout import STATUS_CODES

@@ -6,7 +6,7 @@ written. What changed is written once, before the commit.
 
 from __future__ import annotations
 
-from quelmdb.environment import Database, Transaction
+from quelmdb.engine import Database, Transaction
 from quelmdb.errors import CorruptStoreError, StoreFullError
 from quelmdb.layout import pack_number, unpack_number
 

@@ -1,6 +1,6 @@
 """The library's errors for LMDB's, for the system's, and for damaged bytes.
 
-Beside `environment` the only module that knows lmdb, and of lmdb only its exceptions.
+Beside `engine` the only module that knows lmdb, and of lmdb only its exceptions.
 """
 
 from __future__ import annotations
@@ -122,6 +122,16 @@ def is_foreign(error: BaseException) -> TypeGuard[Exception]:
     """Whether it is to be mapped. `layout.Damaged` tells of stored bytes that are
     not what they should be."""
     return isinstance(error, lmdb.Error | OSError | Damaged) and not isinstance(error, QuelmdbError)
+
+
+def is_readers_full(error: Exception) -> bool:
+    """Whether every slot of the reader table is taken, perhaps by processes that are dead."""
+    return isinstance(error, lmdb.ReadersFullError)
+
+
+def is_map_full(error: Exception) -> bool:
+    """Whether the map has no page left."""
+    return isinstance(error, lmdb.MapFullError)
 
 
 def mapped_error(error: Exception, path: Path) -> StoreError:

@@ -1,6 +1,5 @@
-"""One open LMDB environment: transactions, databases, room, errors.
+"""One generation of a store, open in this process: transactions, room, errors.
 
-The only module that knows lmdb (but for its exceptions, which `engine_errors` maps).
 A transaction ends in the thread that began it: `read` begins one, runs a function
 and ends it; of write transactions `commit` takes care. Only a snapshot's read
 transaction lives longer.
@@ -8,62 +7,28 @@ transaction lives longer.
 
 from __future__ import annotations
 
-import os
-import re
 import threading
 import time
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable
 from pathlib import Path
-from typing import Final, NamedTuple, NoReturn, TypeAlias, TypeVar
-
-import lmdb
-import lmdb.verify as lmdb_verify
+from typing import Final, NoReturn, TypeVar
 
 from quelmdb import layout
-from quelmdb.engine_errors import MAX_READERS, is_foreign, mapped_error
+from quelmdb.engine import Transaction, abort, is_open, open_engine, opened_databases
+from quelmdb.engine_errors import is_foreign, is_map_full, is_readers_full, mapped_error
 from quelmdb.errors import (
     CorruptStoreError,
     ReadOnlyStoreError,
     StoreClosedError,
     StoreError,
-    StoreFullError,
 )
-from quelmdb.filesystem import FixedRoom, GrowingRoom, Room, allocate_all, fill_holes
+from quelmdb.filesystem import FixedRoom, GrowingRoom, Room, allocate_all
 
 T = TypeVar("T")
-Transaction: TypeAlias = "lmdb.Transaction[bytes]"
-Cursor: TypeAlias = "lmdb.Cursor[bytes]"
-Database = lmdb._Database
-
-_LOCK_BYTES: Final = 128 + 64 * MAX_READERS  # of the lock file: a head and the slots (mdb.c)
 _READER_CHECK_SECONDS: Final = 30.0
-
-# Virtual size: without writemap a map costs nothing until it is used, and what is
-# chosen here bounds the file for as long as this process has it open. The smaller
-# ones are for processes whose address space is limited.
-_MAP_SIZES: Final = tuple(2**power for power in (40, 38, 36, 34, 32, 30, 28, 26))
-
 _SMALLEST_PAGE: Final = 4096
+
 _get_ident: Final = threading.get_ident
-
-
-# LMDB 0.9.36 forgets to take the pages of a key's duplicates from its statistics when
-# the last of them is deleted. They are statistics only: nothing is found by them.
-_MISCOUNT: Final = re.compile(r"main/by_\w+ DB: walked \d+ (branch|leaf) pages")
-
-
-class Databases(NamedTuple):
-    """The handles of every sub-database."""
-
-    jobs: Database
-    payloads: Database
-    by_status: Database
-    by_worker_status: Database
-    workers: Database
-    worker_names: Database
-    owners: Database
-    meta: Database
 
 
 class Environment:
@@ -90,7 +55,7 @@ class Environment:
         self._refuse_incomplete(2 * _SMALLEST_PAGE)
         if ephemeral and not readonly:
             self._prepare(check)
-        self._lmdb = self._open()
+        self._lmdb = open_engine(directory, ephemeral=ephemeral, readonly=readonly)
         self._begin = self._lmdb.begin
         self._uses: dict[object, int] = {}  # reads that are under way, with their threads
         self._use_ended = threading.Event()
@@ -104,7 +69,7 @@ class Environment:
             self.page_size = self._lmdb.stat()["psize"]
             self._refuse_incomplete((info["last_pgno"] + 1) * self.page_size)
             self.capacity: int | None = info["map_size"] if ephemeral else None
-            self.databases = self._open_databases(check)
+            self.databases = opened_databases(self._lmdb, check, readonly=readonly)
             if not readonly:
                 self._lmdb.reader_check()
                 self._room = self._make_room()
@@ -113,38 +78,6 @@ class Environment:
             if is_foreign(error):
                 raise mapped_error(error, self._data) from error
             raise
-
-    @staticmethod
-    def create(
-        directory: Path, meta: list[tuple[bytes, bytes]], capacity: int | None = None
-    ) -> None:
-        """Makes a new environment in an existing empty directory, synced; an ephemeral
-        one, with all of its file allocated, where it gets a capacity in bytes.
-
-        Raises `OSError` where there is no space for it.
-        """
-        path = directory / layout.DATA_FILE
-        try:
-            with (
-                lmdb.open(
-                    str(directory),
-                    map_size=capacity or 64 * 2**20,
-                    max_dbs=16,
-                    mode=0o600,
-                    lock=False,
-                    lib_version=0,
-                ) as environment,
-                environment.begin(write=True) as transaction,
-            ):
-                databases = _open_databases(environment, transaction, create=True)
-                for key, value in meta:
-                    transaction.put(key, value, db=databases.meta)
-        except lmdb.MemoryError as error:
-            raise _no_address_space(path) from error
-        except lmdb.Error as error:
-            raise mapped_error(error, path) from error
-        if capacity is not None:
-            allocate_all(path, capacity)
 
     def read(self, work: Callable[[Transaction], T]) -> T:
         """Runs `work` in a read transaction of its own: one point in time."""
@@ -182,8 +115,8 @@ class Environment:
         whether all was committed nevertheless: an interrupt came behind the commit."""
         if transaction is None:
             return False
-        committed = not is_foreign(error) and not _is_open(transaction)
-        _abort(transaction)  # which an interrupt would leave open
+        committed = not is_foreign(error) and not is_open(transaction)
+        abort(transaction)  # which an interrupt would leave open
         return committed
 
     def error_for(self, error: BaseException) -> BaseException:
@@ -203,15 +136,17 @@ class Environment:
     def begin_read(self) -> Transaction:
         """A read transaction, to be aborted by the caller. 0.2 us."""
         try:
-            return self._begin()
-        except lmdb.ReadersFullError:
+            try:
+                return self._begin()
+            except Exception as error:
+                if not is_readers_full(error):
+                    raise
             self._lmdb.reader_check()
-        except lmdb.Error as error:
-            raise self._error(error) from error
-        try:
             return self._begin()
-        except lmdb.Error as error:
-            raise self._error(error) from error
+        except Exception as error:
+            if is_foreign(error):
+                raise self._error(error) from error
+            raise
 
     def within(self, transaction: Transaction, work: Callable[[Transaction], T]) -> T:
         """Runs `work` in a read transaction that stays open: a snapshot's."""
@@ -306,51 +241,10 @@ class Environment:
         if self._data.stat().st_blocks * 512 < capacity:  # a copy may have holes
             allocate_all(self._data, capacity)
 
-    def _open(self) -> lmdb.Environment:
-        if os.access(self._data, os.W_OK):
-            # On overlayfs the first writable open copies the file up, and who had it open
-            # before goes on with the old one: done before LMDB maps it, also for reading.
-            os.close(os.open(self._data, os.O_RDWR))
-            fill_holes(self.directory / layout.LOCK_FILE, _LOCK_BYTES)
-        # An ephemeral store has the size that it was made with: LMDB would resize the file
-        # under other processes where it is opened with another.
-        for map_size in (0,) if self.ephemeral else _MAP_SIZES:
-            try:
-                return lmdb.open(
-                    str(self.directory),
-                    map_size=map_size,
-                    max_dbs=16,
-                    max_readers=MAX_READERS,
-                    create=False,
-                    mode=0o600,
-                    readonly=self.readonly,
-                    sync=not self.ephemeral,
-                    writemap=self.ephemeral and not self.readonly,
-                    lib_version=0,
-                )
-            except lmdb.MemoryError:
-                continue
-            except lmdb.Error as error:
-                raise mapped_error(error, self._data) from error
-        raise _no_address_space(self._data)
-
     def _make_room(self) -> Room:
         if self.capacity is None:
             return GrowingRoom(self._data)
         return FixedRoom(self._data, self.capacity)
-
-    def _open_databases(self, check: Callable[[dict[bytes, bytes]], None]) -> Databases:
-        if self.readonly:
-            meta = self._lmdb.open_db(layout.META, create=False)
-            with self._lmdb.begin() as transaction:
-                check(dict(transaction.cursor(meta)))
-            return _open_databases(self._lmdb, None, create=False)
-        # All at once and within a transaction: opened on their own while another
-        # thread writes, LMDB would wait for the write lock with the GIL held.
-        with self._lmdb.begin(write=True) as transaction:
-            meta = self._lmdb.open_db(layout.META, transaction, create=False)
-            check(dict(transaction.cursor(meta)))
-            return _open_databases(self._lmdb, transaction, create=False)
 
     def _refuse_incomplete(self, size: int) -> None:
         found = self._data.stat().st_size
@@ -366,99 +260,6 @@ class Environment:
     def _error(self, error: Exception) -> StoreError:
         if self._gone is not None:  # closed by another thread meanwhile
             return self._gone()
-        if isinstance(error, lmdb.MapFullError) and self._room is not None:
+        if is_map_full(error) and self._room is not None:
             return self._room.full(error)
         return mapped_error(error, self._data)
-
-
-def _no_address_space(data: Path) -> StoreFullError:
-    return StoreFullError(
-        f"the address space of this process is too small to map {data}; raise its limit "
-        "(ulimit -v)",
-        path=str(data),
-    )
-
-
-def put_new(transaction: Transaction, database: Database, key: bytes, value: bytes) -> None:
-    """Puts what stands under a number that was just given out. Raises `Damaged` where
-    something stands there already: a counter is damaged."""
-    if not transaction.put(key, value, overwrite=False, db=database):
-        raise layout.Damaged("a number that was just given out is taken: its counter is too low")
-
-
-def not_the_largest() -> layout.Damaged:
-    """The error for an item that could not be appended: LMDB passes over it."""
-    return layout.Damaged("a number that was just given out is not the largest: damaged")
-
-
-def put_all(
-    transaction: Transaction, database: Database, items: Sequence[tuple[bytes, bytes]]
-) -> None:
-    """Puts items, in the place of what is there, in one call."""
-    with transaction.cursor(database) as cursor:
-        cursor.putmulti(items)
-
-
-def append_new(
-    transaction: Transaction, database: Database, items: Sequence[tuple[bytes, bytes]]
-) -> None:
-    """Puts items behind all others [of their key]. Raises `Damaged` where some are not."""
-    with transaction.cursor(database) as cursor:
-        _, added = cursor.putmulti(items, append=True)
-    if added < len(items):
-        raise not_the_largest()
-
-
-def structural_problems(directory: Path) -> list[str]:
-    """What is wrong with the pages of a generation, read as bytes: LMDB itself never
-    sees a file that could crash it. O(pages), some 10,000 a second.
-
-    Sound beside writers while a read transaction is open: it keeps every page that
-    this walk can reach from being recycled.
-    """
-    try:
-        problems: list[str] = lmdb_verify.verify(str(directory))  # type: ignore[no-untyped-call]
-    except lmdb_verify.VerifyError as error:
-        return [str(error)]
-    return [problem for problem in problems if not _MISCOUNT.match(problem)]
-
-
-def _open_databases(
-    environment: lmdb.Environment, transaction: Transaction | None, *, create: bool
-) -> Databases:
-    def database(name: bytes, *, integerkey: bool = False) -> Database:
-        return environment.open_db(name, transaction, integerkey=integerkey, create=create)
-
-    def index(name: bytes) -> Database:
-        return environment.open_db(
-            name,
-            transaction,
-            integerkey=True,
-            dupsort=True,
-            dupfixed=True,
-            integerdup=True,
-            create=create,
-        )
-
-    return Databases(
-        jobs=database(layout.JOBS, integerkey=True),
-        payloads=database(layout.PAYLOADS),
-        by_status=index(layout.BY_STATUS),
-        by_worker_status=index(layout.BY_WORKER_STATUS),
-        workers=database(layout.WORKERS),
-        worker_names=database(layout.WORKER_NAMES, integerkey=True),
-        owners=database(layout.OWNERS, integerkey=True),
-        meta=database(layout.META),
-    )
-
-
-def _abort(transaction: Transaction) -> None:
-    with suppress(lmdb.Error):  # LMDB may have aborted it by itself
-        transaction.abort()
-
-
-def _is_open(transaction: Transaction) -> bool:
-    with suppress(lmdb.Error):
-        transaction.id()
-        return True
-    return False

@@ -13,7 +13,7 @@ from itertools import accumulate, chain, islice
 from operator import neg
 from typing import Final
 
-from quelmdb.environment import Cursor, Database, Databases, Transaction, append_new, put_all
+from quelmdb.engine import Cursor, Database, Databases, Transaction, append_new, put_all
 from quelmdb.layout import (
     NUMBER_BYTES,
     STATUS_KEYS,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from quelmdb import index, layout
 from quelmdb.directory import Opened
-from quelmdb.environment import Transaction
+from quelmdb.engine import Transaction
 from quelmdb.job import Status
 from quelmdb.owners import Owner
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from quelmdb import index
-from quelmdb.environment import put_all
+from quelmdb.engine import put_all
 from quelmdb.job import Job, Status
 from quelmdb.layout import (
     ARGUMENTS_OUTSIDE,

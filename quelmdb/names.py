@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from quelmdb.environment import Databases, Transaction, put_new
+from quelmdb.engine import Databases, Transaction, put_new
 from quelmdb.errors import StoreFullError
 from quelmdb.job import Status
 from quelmdb.layout import (

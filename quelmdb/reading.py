@@ -16,7 +16,8 @@ from itertools import chain, islice
 from typing import Final, NamedTuple, TypeVar, Unpack
 
 from quelmdb import index
-from quelmdb.environment import Environment, Transaction
+from quelmdb.engine import Transaction
+from quelmdb.environment import Environment
 from quelmdb.errors import (
     CorruptRecordError,
     InvalidJobError,

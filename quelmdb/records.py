@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any, Final
 
 from quelmdb.codec import Codec, decode, decode_all
-from quelmdb.environment import Databases, Transaction, append_new
+from quelmdb.engine import Databases, Transaction, append_new
 from quelmdb.errors import CorruptRecordError, DecodeError
 from quelmdb.job import Decode, Decoded, Job, stored_job
 from quelmdb.layout import (

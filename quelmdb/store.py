@@ -7,11 +7,12 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypedDict, TypeVar
 
-from quelmdb import directory
+from quelmdb import registry
 from quelmdb.claims import Claims, drive
 from quelmdb.codec import DEFAULT_LIMIT, Codec
+from quelmdb.directory import Opened
 from quelmdb.durability import Durability, wanted
-from quelmdb.environment import Transaction
+from quelmdb.engine import Transaction
 from quelmdb.errors import StoreClosedError
 from quelmdb.info import StoreInfo, store_info
 from quelmdb.job import Job, Worker, checked_time
@@ -74,7 +75,7 @@ def open(
     if write_timeout is not None and not write_timeout > 0:
         raise ValueError(f"write_timeout is None or above 0, not {write_timeout!r}")
     codec = Codec(argument_limit)
-    opened = directory.acquire(
+    opened = registry.acquire(
         path,
         create=create,
         readonly=readonly,
@@ -89,7 +90,7 @@ class Store(StoreReader, JobStore):
 
     def __init__(
         self,
-        opened: directory.Opened,
+        opened: Opened,
         codec: Codec,
         clock: Clock | None,
         write_timeout: float | None,
@@ -184,7 +185,7 @@ class Store(StoreReader, JobStore):
     def close(self) -> None:
         if not self._closed:
             self._closed = True
-            directory.release(self._opened)
+            registry.release(self._opened)
 
     def _read(self, work: Callable[[Transaction], T]) -> T:
         if self._closed:

@@ -7,7 +7,8 @@ from typing import Final, NamedTuple
 
 from quelmdb import index, owners
 from quelmdb.counters import Counters
-from quelmdb.environment import Environment, Transaction, put_new
+from quelmdb.engine import Transaction, put_new
+from quelmdb.environment import Environment
 from quelmdb.job import MAX_OWNER, Job, Status
 from quelmdb.layout import (
     ARGUMENTS,

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import lmdb
 
 from quelmdb import layout
-from quelmdb.environment import Databases, Transaction, _open_databases
+from quelmdb.engine import Databases, Transaction, databases_of
 
 
 class Raw(NamedTuple):
@@ -65,7 +65,7 @@ def raw(path: Path, map_size: int = 2**30) -> Iterator[Raw]:
         lmdb.open(directory, max_dbs=16, map_size=map_size, lib_version=0) as environment,
         environment.begin(write=True) as transaction,
     ):
-        yield Raw(transaction, _open_databases(environment, transaction, create=False))
+        yield Raw(transaction, databases_of(environment, transaction, create=False))
 
 
 def put_meta(path: Path, key: bytes, value: bytes | None) -> None:

@@ -27,12 +27,11 @@ from quelmdb import (
     UnsupportedFileSystemError,
     boot,
     directory,
-    environment,
+    engine,
     filesystem,
     layout,
 )
 from quelmdb.durability import LARGEST_CAPACITY, SMALLEST_CAPACITY, Wanted, wanted
-from quelmdb.environment import Environment
 from quelmdb.filesystem import MIB
 from tests.children import Child, ChildDiedError, in_child, in_children
 from tests.damage import data_file, raw, used_bytes
@@ -79,7 +78,7 @@ def verified(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         return tell
 
     monkeypatch.setattr(lmdb, "open", tells("open", lmdb.open))
-    verify = tells("verify", environment.structural_problems)
+    verify = tells("verify", engine.structural_problems)
     monkeypatch.setattr(directory, "structural_problems", verify)
     return told
 
@@ -370,8 +369,8 @@ def test_nor_does_one_that_asks_for_another_size(asked: dict[str, Any], ephemera
 
 STEPS: dict[str, tuple[Any, str]] = {
     "the mark": (boot, "record"),
-    "the environment": (Environment, "create"),
-    "the allocation": (environment, "allocate_all"),
+    "the environment": (directory, "create_engine"),
+    "the allocation": (engine, "allocate_all"),
     "the sync": (directory, "sync_directory"),
     "the new name": (Path, "rename"),
 }
@@ -638,7 +637,7 @@ def test_a_mismatch_after_a_restart_is_still_one(ephemeral: Path) -> None:
 def test_processes_that_open_it_after_a_restart_at_once_all_work(ephemeral: Path) -> None:
     def work(number: int) -> int:
         told: list[int] = []
-        verify = environment.structural_problems
+        verify = engine.structural_problems
 
         def tell(generation: Path) -> list[str]:
             told.append(1)
@@ -660,7 +659,7 @@ def test_writers_wait_while_a_reader_verifies(ephemeral: Path) -> None:
     """Else they would change the pages that it looks at."""
 
     def read(pipe: Connection) -> int:
-        verify = environment.structural_problems
+        verify = engine.structural_problems
 
         def slowly(generation: Path) -> list[str]:
             pipe.send("begun")

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import quelmdb
-from quelmdb import Job, StoreFullError, environment
+from quelmdb import Job, StoreFullError, engine
 from quelmdb.filesystem import MIB
 from tests.children import Child, in_child
 
@@ -39,7 +39,7 @@ def test_in_a_small_address_space_the_store_opens_and_works(gibibytes: int, path
 
 def _with_a_map_of(size: int, pipe: Connection, path: Path) -> None:
     """Inserts 4 MiB whenever it is told to, in a process with such a map."""
-    environment._MAP_SIZES = (size,)  # type: ignore[misc]
+    engine._MAP_SIZES = (size,)  # type: ignore[misc]
     with quelmdb.open(path) as store:
         while True:
             try:

@@ -24,8 +24,8 @@ from quelmdb import (
     TooManyReadersError,
     WrongThreadError,
 )
+from quelmdb.engine import Transaction
 from quelmdb.engine_errors import MAX_READERS
-from quelmdb.environment import Transaction
 from quelmdb.reading import StoreSnapshot
 from tests.children import Child, in_child
 from tests.uses import HARMLESS, READS, STORE_READS, WRITES

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from quelmdb import layout
-from quelmdb.environment import Database, Environment, Transaction, structural_problems
+from quelmdb.engine import Database, Transaction, structural_problems
+from quelmdb.environment import Environment
 from quelmdb.errors import QuelmdbError
 from quelmdb.job import MAX_OWNER, Job, Status
 from quelmdb.names import Names

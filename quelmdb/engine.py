@@ -1,0 +1,239 @@
+"""LMDB as this store uses it: how its files are made, opened and verified, which databases
+are in them, how items are put.
+
+The only module that knows lmdb, but for its exceptions, which `engine_errors` maps.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Final, NamedTuple, TypeAlias
+
+import lmdb
+import lmdb.verify as lmdb_verify
+
+from quelmdb import layout
+from quelmdb.engine_errors import MAX_READERS, mapped_error
+from quelmdb.errors import StoreFullError
+from quelmdb.filesystem import allocate_all, fill_holes
+
+Transaction: TypeAlias = "lmdb.Transaction[bytes]"
+Cursor: TypeAlias = "lmdb.Cursor[bytes]"
+Database = lmdb._Database
+Engine = lmdb.Environment
+
+_LOCK_BYTES: Final = 128 + 64 * MAX_READERS  # of the lock file: a head and the slots (mdb.c)
+
+# Virtual size: without writemap a map costs nothing until it is used, and what is
+# chosen here bounds the file for as long as this process has it open. The smaller
+# ones are for processes whose address space is limited.
+_MAP_SIZES: Final = tuple(2**power for power in (40, 38, 36, 34, 32, 30, 28, 26))
+
+# LMDB 0.9.36 forgets to take the pages of a key's duplicates from its statistics when
+# the last of them is deleted. They are statistics only: nothing is found by them.
+_MISCOUNT: Final = re.compile(r"main/by_\w+ DB: walked \d+ (branch|leaf) pages")
+
+
+class Databases(NamedTuple):
+    """The handles of every sub-database."""
+
+    jobs: Database
+    payloads: Database
+    by_status: Database
+    by_worker_status: Database
+    workers: Database
+    worker_names: Database
+    owners: Database
+    meta: Database
+
+
+# --- Files ------------------------------------------------------------------
+
+
+def create_engine(
+    directory: Path, meta: list[tuple[bytes, bytes]], capacity: int | None = None
+) -> None:
+    """Makes a new environment in an existing empty directory, synced; an ephemeral
+    one, with all of its file allocated, where it gets a capacity in bytes.
+
+    Raises `OSError` where there is no space for it.
+    """
+    path = directory / layout.DATA_FILE
+    try:
+        with (
+            lmdb.open(
+                str(directory),
+                map_size=capacity or 64 * 2**20,
+                max_dbs=16,
+                mode=0o600,
+                lock=False,
+                lib_version=0,
+            ) as engine,
+            engine.begin(write=True) as transaction,
+        ):
+            databases = databases_of(engine, transaction, create=True)
+            for key, value in meta:
+                transaction.put(key, value, db=databases.meta)
+    except lmdb.MemoryError as error:
+        raise _no_address_space(path) from error
+    except lmdb.Error as error:
+        raise mapped_error(error, path) from error
+    if capacity is not None:
+        allocate_all(path, capacity)
+
+
+def open_engine(directory: Path, *, ephemeral: bool, readonly: bool) -> Engine:
+    """Opens what exists, and nothing else.
+
+    Raises what `mapped_error` makes of LMDB's errors, and `StoreFullError` where the
+    address space is too small.
+    """
+    data = directory / layout.DATA_FILE
+    if os.access(data, os.W_OK):
+        # On overlayfs the first writable open copies the file up, and who had it open
+        # before goes on with the old one: done before LMDB maps it, also for reading.
+        os.close(os.open(data, os.O_RDWR))
+        fill_holes(directory / layout.LOCK_FILE, _LOCK_BYTES)
+    # An ephemeral store has the size that it was made with: LMDB would resize the file
+    # under other processes where it is opened with another.
+    for map_size in (0,) if ephemeral else _MAP_SIZES:
+        try:
+            return lmdb.open(
+                str(directory),
+                map_size=map_size,
+                max_dbs=16,
+                max_readers=MAX_READERS,
+                create=False,
+                mode=0o600,
+                readonly=readonly,
+                sync=not ephemeral,
+                writemap=ephemeral and not readonly,
+                lib_version=0,
+            )
+        except lmdb.MemoryError:
+            continue
+        except lmdb.Error as error:
+            raise mapped_error(error, data) from error
+    raise _no_address_space(data)
+
+
+def _no_address_space(data: Path) -> StoreFullError:
+    return StoreFullError(
+        f"the address space of this process is too small to map {data}; raise its limit "
+        "(ulimit -v)",
+        path=str(data),
+    )
+
+
+def structural_problems(directory: Path) -> list[str]:
+    """What is wrong with the pages of a generation, read as bytes: LMDB itself never
+    sees a file that could crash it. O(pages), some 10,000 a second.
+
+    Sound beside writers while a read transaction is open: it keeps every page that
+    this walk can reach from being recycled.
+    """
+    try:
+        problems: list[str] = lmdb_verify.verify(str(directory))  # type: ignore[no-untyped-call]
+    except lmdb_verify.VerifyError as error:
+        return [str(error)]
+    return [problem for problem in problems if not _MISCOUNT.match(problem)]
+
+
+# --- Databases --------------------------------------------------------------
+
+
+def opened_databases(
+    engine: Engine, check: Callable[[dict[bytes, bytes]], None], *, readonly: bool
+) -> Databases:
+    """The databases of what is open, once `check` was given the content of `meta`."""
+    if readonly:
+        meta = engine.open_db(layout.META, create=False)
+        with engine.begin() as transaction:
+            check(dict(transaction.cursor(meta)))
+        return databases_of(engine, None, create=False)
+    # All at once and within a transaction: opened on their own while another
+    # thread writes, LMDB would wait for the write lock with the GIL held.
+    with engine.begin(write=True) as transaction:
+        meta = engine.open_db(layout.META, transaction, create=False)
+        check(dict(transaction.cursor(meta)))
+        return databases_of(engine, transaction, create=False)
+
+
+def databases_of(engine: Engine, transaction: Transaction | None, *, create: bool) -> Databases:
+    """The handles of every sub-database, which are made where `create`."""
+
+    def database(name: bytes, *, integerkey: bool = False) -> Database:
+        return engine.open_db(name, transaction, integerkey=integerkey, create=create)
+
+    def index(name: bytes) -> Database:
+        return engine.open_db(
+            name,
+            transaction,
+            integerkey=True,
+            dupsort=True,
+            dupfixed=True,
+            integerdup=True,
+            create=create,
+        )
+
+    return Databases(
+        jobs=database(layout.JOBS, integerkey=True),
+        payloads=database(layout.PAYLOADS),
+        by_status=index(layout.BY_STATUS),
+        by_worker_status=index(layout.BY_WORKER_STATUS),
+        workers=database(layout.WORKERS),
+        worker_names=database(layout.WORKER_NAMES, integerkey=True),
+        owners=database(layout.OWNERS, integerkey=True),
+        meta=database(layout.META),
+    )
+
+
+# --- Items and transactions -------------------------------------------------
+
+
+def put_new(transaction: Transaction, database: Database, key: bytes, value: bytes) -> None:
+    """Puts what stands under a number that was just given out. Raises `Damaged` where
+    something stands there already: a counter is damaged."""
+    if not transaction.put(key, value, overwrite=False, db=database):
+        raise layout.Damaged("a number that was just given out is taken: its counter is too low")
+
+
+def not_the_largest() -> layout.Damaged:
+    """The error for an item that could not be appended: LMDB passes over it."""
+    return layout.Damaged("a number that was just given out is not the largest: damaged")
+
+
+def put_all(
+    transaction: Transaction, database: Database, items: Sequence[tuple[bytes, bytes]]
+) -> None:
+    """Puts items, in the place of what is there, in one call."""
+    with transaction.cursor(database) as cursor:
+        cursor.putmulti(items)
+
+
+def append_new(
+    transaction: Transaction, database: Database, items: Sequence[tuple[bytes, bytes]]
+) -> None:
+    """Puts items behind all others [of their key]. Raises `Damaged` where some are not."""
+    with transaction.cursor(database) as cursor:
+        _, added = cursor.putmulti(items, append=True)
+    if added < len(items):
+        raise not_the_largest()
+
+
+def abort(transaction: Transaction) -> None:
+    """Ends a transaction, whatever has become of it."""
+    with suppress(lmdb.Error):  # LMDB may have aborted it by itself
+        transaction.abort()
+
+
+def is_open(transaction: Transaction) -> bool:
+    """Whether a transaction was neither committed nor aborted."""
+    with suppress(lmdb.Error):
+        transaction.id()
+        return True
+    return False
