@@ -26,7 +26,7 @@ from quelmdb import (
     Status,
     StoreClosedError,
     WrongThreadError,
-    directory,
+    registry,
 )
 from quelmdb.counters import Counters
 from quelmdb.persistence import Clock
