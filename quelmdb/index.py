@@ -144,11 +144,18 @@ def scan(
 
 
 def read(
-    transaction: Transaction, keys: Keys, after: int | None, reverse: bool, size: int
+    transaction: Transaction,
+    keys: Keys,
+    after: int | None,
+    reverse: bool,
+    size: int,
+    to_the_end: bool,
 ) -> Iterator[list[int]] | None:
     """All ids beyond `after`, in order, as pieces that may be looked at later, without
-    the transaction; None where they are many more than `size`, or too many for a copy."""
-    runs = _copied_runs(transaction, keys, after, reverse, size * _AHEAD)
+    the transaction; None where it is better to `scan` for the next `size` of them, since
+    there are too many, or more than will be wanted if it is not `to_the_end`."""
+    most = size * (_AHEAD if to_the_end else _WASTE)
+    runs = _copied_runs(transaction, keys, after, reverse, most)
     return None if runs is None else _merged(runs, reverse)
 
 
@@ -238,8 +245,9 @@ def _copied_runs(
     with transaction.cursor(keys.database) as cursor:
         pairs = cursor.getmulti(keys.keys, dupdata=True, dupfixed_bytes=NUMBER_BYTES, keyfixed=True)
     ids = pairs.cast("B").cast("Q")[1::2]
-    if len(ids) <= _PIECE:
-        return [_slices(memoryview(array("Q", sorted(ids))), after, reverse)]
+    if len(keys.keys) > 1 and len(ids) <= _PIECE:
+        ids = memoryview(array("Q", sorted(ids.tolist())))
+        sizes = [len(ids)]
     ends = list(accumulate(sizes))
     return [
         _slices(ids[start:end], after, reverse)

@@ -12,7 +12,7 @@ import logging
 import threading
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator
-from itertools import chain, islice
+from itertools import chain
 from typing import Final, NamedTuple, TypeVar, Unpack
 
 from quelmdb import index
@@ -70,7 +70,7 @@ class StoreReader(Reader):
     def _raise_if_ended(self) -> None:
         """Raises where this reader may not be used any more, or here."""
 
-    def _guarded(self, pages: Iterator[Iterable[T]]) -> Iterator[T]:
+    def _guarded(self, pages: Iterator[list[T]]) -> Iterator[T]:
         """What the pages hold, as long as it may be used."""
         return chain.from_iterable(pages)
 
@@ -157,7 +157,7 @@ class StoreSnapshot(StoreReader, Snapshot):
         self._refuse_other_threads()
         self._environment.raise_if_gone()
 
-    def _guarded(self, pages: Iterator[Iterable[T]]) -> Iterator[T]:
+    def _guarded(self, pages: Iterator[list[T]]) -> Iterator[T]:
         here, environment = threading.current_thread, self._environment
         for page in pages:
             for item in page:
@@ -188,13 +188,13 @@ class Listing(JobView):
     def ids(self) -> IdView:
         return Ids(self._reader, self._selection)
 
-    def _job_page(self, after: int | None, size: int) -> tuple[list[Job], int | None]:
+    def _job_page(self, after: int | None, size: int) -> tuple[list[list[Job]], int | None]:
         damaged: list[CorruptRecordError] = []
-        page = self._reader._read(
+        jobs, last = self._reader._read(
             lambda transaction: self._jobs(transaction, after, size, damaged.append)
         )
         self._reader._report_all(damaged)
-        return page
+        return [jobs], last
 
     def _jobs(
         self,
@@ -232,7 +232,7 @@ class Ids:
         if chosen.after is None:
             total = self._reader._read(self._count)
             return total if chosen.limit is None else min(total, chosen.limit)
-        return sum(1 for _ in chain.from_iterable(_pages(chosen, _ID_PAGE, self._page)))
+        return sum(map(len, _pages(chosen, _ID_PAGE, self._page)))
 
     def _count(self, transaction: Transaction) -> int:
         chosen = self._selection
@@ -240,16 +240,17 @@ class Ids:
             transaction, self._reader._keys(transaction, chosen.statuses, chosen.worker)
         )
 
-    def _page(self, after: int | None, size: int) -> tuple[Iterable[int], int | None]:
+    def _page(self, after: int | None, size: int) -> tuple[Iterable[list[int]], int | None]:
         chosen = self._selection
 
-        def work(transaction: Transaction) -> tuple[Iterable[int], int | None]:
+        def work(transaction: Transaction) -> tuple[Iterable[list[int]], int | None]:
             keys = self._reader._keys(transaction, chosen.statuses, chosen.worker)
-            pieces = index.read(transaction, keys, after, chosen.reverse, size)
+            whole = chosen.limit is None
+            pieces = index.read(transaction, keys, after, chosen.reverse, size, whole)
             if pieces is not None:
-                return chain.from_iterable(pieces), None
+                return pieces, None
             ids, complete = index.scan(transaction, keys, after, chosen.reverse, size)
-            return ids, None if complete else ids[-1]
+            return [ids], None if complete else ids[-1]
 
         return self._reader._read(work)
 
@@ -257,21 +258,22 @@ class Ids:
 def _pages(
     selection: Selection,
     size: int,
-    page: Callable[[int | None, int], tuple[Iterable[T], int | None]],
-) -> Iterator[Iterable[T]]:
-    """Page after page: `page(after, size)` returns one of about that size and the id to
-    go on from, or all that is left and None."""
+    page: Callable[[int | None, int], tuple[Iterable[list[T]], int | None]],
+) -> Iterator[list[T]]:
+    """Page after page: `page(after, size)` returns one of about that size, in pieces,
+    and the id to go on from, or None where that is all."""
     after, left = selection.after, selection.limit
     wanted = _FIRST_PAGE if left is None else min(left, size)
-    while left is None or left > 0:
-        items, last = page(after, wanted)
+    while wanted:
+        pieces, last = page(after, wanted)
+        for piece in pieces:
+            if left is None:
+                yield piece
+            else:
+                yield piece[:left]
+                left -= min(left, len(piece))
         if last is None:
-            yield islice(items, left)
             return
-        some = list(islice(items, left))
-        yield some
-        if left is not None:
-            left -= len(some)
         after, wanted = last, size if left is None else min(left, size)
 
 
