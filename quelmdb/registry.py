@@ -57,7 +57,9 @@ def acquire(
 
 
 def release(opened: Opened) -> None:
-    """Ends one use; the last one closes the store. In the child of a fork, nothing."""
+    """Ends one use, once what was submitted is committed; the last one closes the store. In
+    the child of a fork, nothing."""
+    opened.committer.finish()  # first: an interrupt of this wait has ended nothing
     with _opening:
         if opened not in _open.values():
             return

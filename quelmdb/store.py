@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from typing import Any, TypedDict, TypeVar
 
 from quelmdb import registry
@@ -185,7 +186,11 @@ class Store(StoreReader, JobStore):
     def close(self) -> None:
         if not self._closed:
             self._closed = True
-            registry.release(self._opened)
+            try:
+                registry.release(self._opened)
+            except BaseException:  # interrupted, and to be closed again
+                self._closed = False
+                raise
 
     def _read(self, work: Callable[[Transaction], T]) -> T:
         if self._closed:
@@ -217,8 +222,10 @@ class Store(StoreReader, JobStore):
         return self._commit(lambda writer: [verb(writer) for verb in verbs])
 
     def _give_back(self, jobs: Any) -> None:
-        """Releases what was claimed and could not be handed over."""
-        self._commit(self._verbs.give_back(jobs))
+        """Releases what was claimed and could not be handed over, also where this handle was
+        closed meanwhile. With the store the claims have ended."""
+        with suppress(StoreClosedError):
+            self._committer.run(self._verbs.give_back(jobs), self._now(), None)
 
 
 def _now() -> int:

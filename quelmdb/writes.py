@@ -133,7 +133,8 @@ class Submit:
     returns from the store, once that is as durable as the store makes it, or raises what
     that would raise. Writes of one thread are applied in the order of their calls. One
     that is cancelled before it is begun does not happen. Callbacks are called in
-    another thread, in which nothing else is committed meanwhile.
+    another thread, in which nothing else is committed meanwhile; a write that such a callback
+    waits for comes before what it has submitted.
     """
 
     def __init__(self, writes: Writes, send: Callable[[Operation], Future[Any]]) -> None:

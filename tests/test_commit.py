@@ -445,6 +445,27 @@ for number in range(500):
         assert [job.arguments for job in store.all()] == list(range(500))
 
 
+def test_a_close_that_is_interrupted_can_be_repeated(path: Path) -> None:
+    store = quelmdb.open(path)
+    with _held(store):
+        late = store.submit.insert(Job("a"))
+        with pytest.raises(KeyboardInterrupt), _alarm(0.02):
+            store.close()
+    assert late.result(10).id == 1
+    assert store.insert(Job("b")).id == 2
+    store.close()
+    with quelmdb.open(path) as store:
+        assert len(store.all()) == 2
+
+
+def test_closing_one_of_two_handles_finishes_what_was_submitted(store: quelmdb.Store) -> None:
+    other = quelmdb.open(store.path)
+    futures = [other.submit.insert(Job("a")) for _ in range(100)]
+    other.close()
+    assert all(future.done() for future in futures)
+    assert len(store.all()) == 100
+
+
 def test_a_callback_may_close_the_store(path: Path) -> None:
     store = quelmdb.open(path)
     closed = threading.Event()
