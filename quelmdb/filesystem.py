@@ -29,7 +29,7 @@ _NO_SPACE: Final = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EFBIG))
 
 MIB: Final = 2**20
 
-_GRANT: Final = 256  # the part of what is free that is given out before the next look
+_GRANT: Final = 256  # the part of the reserve that is given out before the next look
 
 
 def refuse_network_file_system(path: Path) -> None:
@@ -233,7 +233,9 @@ class FixedRoom:
     def __init__(self, path: Path, capacity: int) -> None:
         self._path = path
         self._capacity = capacity
-        self._kept = min(max(capacity // 16, MIB), 64 * MIB)
+        # A job that moves leaves some 16 bytes in half empty pages of the indexes, of the
+        # hundred that the smallest takes: with a sixth all of a full store can be worked off.
+        self._kept = max(capacity // 6, MIB)
 
     def ensure(self, growth: int, used: Measure, recyclable: Measure) -> int:
         free = self._capacity - used() - self._kept
@@ -242,7 +244,7 @@ class FixedRoom:
             if growth > free:
                 raise self.full(f"{growth:,} bytes more were asked for")
         # To look costs as much as to insert. Other processes are granted as much meanwhile.
-        return (free - growth) // _GRANT
+        return min(free - growth, self._kept) // _GRANT
 
     def full(self, reason: object) -> StoreFullError:
         return StoreFullError(

@@ -153,13 +153,12 @@ class Writer:
         # Of what is appended a third of a page may stay empty, of what is put between
         # others half of it.
         growth = size * 3 // 2 if appended else size * 9 // 4
-        # Of the whole transaction: LMDB tells the size of what is committed.
-        growth += self._growth + _GROWTH_A_JOB * len(contents)
+        growth += _GROWTH_A_JOB * len(contents)
         if growth <= self._granted:
             self._granted -= growth
-        else:
-            self._granted = self._environment.ensure_room(self.transaction, growth)
-        self._growth = growth
+        else:  # of the whole transaction: LMDB tells the size of what is committed
+            self._granted = self._environment.ensure_room(self.transaction, self._growth + growth)
+        self._growth += growth
 
     def find(self, job_id: int) -> Stored | None:
         """What stands under an id. Raises `CorruptRecordError`."""

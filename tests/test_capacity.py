@@ -483,3 +483,12 @@ def test_so_it_is_where_the_store_is_there_already(readonly: bool, path: Path) -
 
     _create(path, 128 * MIB)
     in_child(work)
+
+
+def test_every_job_of_a_full_store_can_be_worked_off(store: Store) -> None:
+    """The smallest jobs, of which most are there: each leaves its mark in both indexes."""
+    count = _fill(store, size=0)
+    done = 0
+    while jobs := store.claim(limit=20):
+        done += len(store.complete_many(jobs))
+    assert done == count
