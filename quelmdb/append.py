@@ -87,6 +87,8 @@ def append_all(writer: Writer, appends: Sequence[tuple[Append, int]]) -> list[An
 
 
 def _append(writer: Writer, drafts: Sequence[Draft], times: Iterable[int]) -> list[Job]:
+    if not drafts:
+        return []
     writer.ensure_room([content for _, content in drafts], appended=True)
     first = writer.counters.next(NEXT_ID, MAX_ID, len(drafts))
     writer.touched = True

@@ -29,8 +29,11 @@ _RESCUE_PAGE: Final = 1000  # jobs a transaction
 _QUEUED: Final = (STATUS_CODES[Status.QUEUED],)
 
 
-def drive(steps: Steps[T], commit: Callable[[Verb[Any]], Any]) -> T:
-    """What the steps return, each write committed by a call of `commit`."""
+def drive(
+    steps: Steps[T], commit: Callable[[Verb[Any]], Any], give_back: Callable[[list[Job]], None]
+) -> T:
+    """What the steps return, each write committed by a call of `commit`. What was claimed
+    goes to `give_back` where an interrupt comes before the steps have heard of it."""
     try:
         verb = next(steps)
         while True:
@@ -38,8 +41,16 @@ def drive(steps: Steps[T], commit: Callable[[Verb[Any]], Any]) -> T:
                 result = commit(verb)
             except BaseException as error:
                 verb = steps.throw(error)
-            else:
+                continue
+            is_claim = type(verb) is Claim
+            try:
                 verb = steps.send(result)
+            except Exception:  # the end of the steps among them
+                raise
+            except BaseException:
+                if is_claim:
+                    give_back(result)
+                raise
     except StopIteration as end:
         returned: T = end.value
         return returned

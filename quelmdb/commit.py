@@ -90,15 +90,18 @@ class Committer:
                         gate = self._gate
                         if gate is None or gate.try_enter() or (own and gate.enter()):
                             self._alone(verb, now, outcome)
-                    finally:
-                        self._leave()  # first: one step, without a place for interrupts
+                    finally:  # without a place for interrupts up to the end of `leave`
                         self._busy = busy if busy == me else 0
+                        self._leave()
                 if outcome:
                     return outcome[0]
-            except BaseException:
+            except BaseException as error:
                 if outcome and unreceived is not None:
                     unreceived(outcome[0])
-                raise
+                mapped = self._environment.error_for(error)  # of the gate
+                if mapped is error:
+                    raise
+                raise mapped from error
         request = WaitingRequest(verb, now, unreceived)
         try:
             self.submit(request)
@@ -115,8 +118,13 @@ class Committer:
             self._requests.put(request)
             if not self._committer:
                 self._start()
-        except BaseException:
+        except BaseException as error:
             self._unserved.discard(request)  # it may not be in the queue
+            request.withdraw()
+            if isinstance(error, RuntimeError):
+                raise StoreError(
+                    f"a thread for the write could not be started; nothing was changed: {error}"
+                ) from error
             raise
         if self._gone is not None and request.take():  # closed meanwhile: nobody else takes it
             raise self._gone()
@@ -188,6 +196,7 @@ class Committer:
             writer.counters.finish()
             transaction.commit()
             outcome.append(result)
+            writer.counters.committed()
             if writer.has_learnt:
                 writer.keep()
         except BaseException as error:
@@ -216,6 +225,7 @@ class Committer:
                         _try(writer, request)
             writer.counters.finish()
             transaction.commit()
+            writer.counters.committed()
             if writer.has_learnt:
                 writer.keep()
         except BaseException as error:
@@ -246,20 +256,22 @@ class Committer:
                 ready.wait()
 
     def _work(self, ready: threading.Event) -> None:
-        self._committer = get_ident()
+        me = self._committer = get_ident()
         ready.set()
         while True:
             try:
                 first = self._requests.get(timeout=_IDLE_SECONDS)
             except Empty:
-                break
+                self._committer = 0
+                if self._requests.empty() or self._committer:
+                    return
+                self._committer = me  # something was put before this was seen to end
+                continue
             if first is not None:
                 self._serve(first)
             elif self._gone is not None:
-                break
-        self._committer = 0
-        if self._gone is None and not self._requests.empty():  # put before it was seen to end
-            self._start()
+                self._committer = 0
+                return
 
     def _serve(self, first: Request[Any]) -> None:
         """Commits and delivers what waits."""
@@ -269,15 +281,20 @@ class Committer:
             try:
                 if self._gate is not None:
                     self._gate.enter()
-                self._together(first, taken)
-            except BaseException:  # told to each whom it concerns
-                if not taken:
-                    taken += self._waiting(first)
+                try:
+                    self._together(first, taken)
+                except BaseException:  # told to each whom it concerns
+                    if not taken:
+                        taken += self._waiting(first)
+                    for request in taken:
+                        self._separately(request)
+            except OSError as error:  # of the gate
+                taken += self._waiting(first)
                 for request in taken:
-                    self._separately(request)
+                    request.error = self._environment.error_for(error)
             finally:
-                self._leave()
                 self._busy = 0
+                self._leave()
         for request in taken:
             _deliver(request)
 

@@ -14,7 +14,7 @@ from quelmdb.layout import pack_number, unpack_number
 class Counters:
     """Those of one store, for one write transaction after the other."""
 
-    __slots__ = ("_changed", "_meta", "_next", "_transaction", "_values", "are_known")
+    __slots__ = ("_changed", "_meta", "_next", "_number", "_transaction", "_values", "are_known")
 
     _transaction: Transaction
 
@@ -22,18 +22,19 @@ class Counters:
         self._meta = meta
         self._values: dict[bytes, int] = {}
         self._changed: dict[bytes, int] = {}
-        self._next = 0  # the number of the next transaction, if nobody else writes meanwhile
+        self._number = 0  # of the transaction
+        self._next = 0  # that of the next one, if nobody else writes meanwhile; 0: not known
         self.are_known = False
         """Whether the last transaction of the store was one of this process."""
 
     def begin(self, transaction: Transaction) -> None:
         """A write transaction has begun. LMDB numbers those that change anything."""
         self._transaction = transaction
-        number = transaction.id()
-        self.are_known = number == self._next
+        self._number = transaction.id()
+        self.are_known = self._number == self._next
+        self._next = 0
         if not self.are_known:
             self._values.clear()
-        self._next = number + 1
         if self._changed:
             self._changed = {}
 
@@ -42,9 +43,11 @@ class Counters:
         for name, value in self._changed.items():
             self._transaction.put(name, pack_number(value), db=self._meta)
 
-    def give_up(self) -> None:
-        """The transaction was undone."""
-        self._next = 0
+    def committed(self) -> None:
+        """The transaction was committed. Where it has written a counter it has taken its
+        number, and what is remembered holds until the next one has another."""
+        if self._changed:
+            self._next = self._number + 1
 
     def value(self, name: bytes) -> int:
         """The number that is given out next."""

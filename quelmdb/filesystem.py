@@ -224,7 +224,9 @@ class GrowingRoom:
         return True
 
     def close(self) -> None:
-        os.close(self._descriptor)
+        descriptor, self._descriptor = self._descriptor, -1
+        if descriptor >= 0:
+            os.close(descriptor)
 
 
 class FixedRoom:

@@ -11,12 +11,14 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Final
 
 _HELD: Final = (errno.EACCES, errno.EAGAIN)
+_PAUSE_SECONDS: Final = 0.001
 
 
 class LockFile:
@@ -29,7 +31,16 @@ class LockFile:
     def lock(self, byte: int, *, shared: bool = False) -> None:
         """Waits for a byte, and takes it. Taken again it changes nothing, or mends what a
         foreign close of the file has dropped. 1 us where it is free."""
-        fcntl.lockf(self._descriptor, _kind(shared), 1, byte)
+        while True:
+            try:
+                fcntl.lockf(self._descriptor, _kind(shared), 1, byte)
+                return
+            except OSError as error:
+                # The kernel takes the threads of a process for one: two processes that wait
+                # for each other's locks of different stores look like a deadlock to it.
+                if error.errno != errno.EDEADLK:
+                    raise
+                time.sleep(_PAUSE_SECONDS)
 
     def try_lock(self, byte: int, count: int = 1, *, shared: bool = False) -> bool:
         """Takes `count` bytes, beside others who share them too, or returns False where
@@ -53,7 +64,9 @@ class LockFile:
 
     def close(self) -> None:
         """Drops every lock of this process on the file."""
-        os.close(self._descriptor)
+        descriptor, self._descriptor = self._descriptor, -1
+        if descriptor >= 0:
+            os.close(descriptor)
 
 
 def _kind(shared: bool) -> int:

@@ -84,8 +84,8 @@ def move(writer: Writer, prepared: Move) -> Job:
 
 def move_all(writer: Writer, prepared: Sequence[Move]) -> list[Job]:
     """Puts several; no job is among them twice."""
-    if len(prepared) == 1:
-        return [move(writer, prepared[0])]
+    if len(prepared) < 2:
+        return [move(writer, one) for one in prepared]
     writer.touched = True
     transaction, databases = writer.transaction, writer.databases
     entries = [(was.key, was.worker, was.code, status) for _, was, _, status in prepared]

@@ -63,11 +63,17 @@ def release(opened: Opened) -> None:
     with _opening:
         if opened not in _open.values():
             return
-        opened.users -= 1
-        if opened.users == 0:
-            for key in [key for key, value in _open.items() if value is opened]:
-                del _open[key]
-            opened.close()
+        if opened.users > 1:
+            opened.users -= 1
+        else:
+            _close(opened)
+
+
+def _close(opened: Opened) -> None:
+    """Interrupted, it is to be called again: it is forgotten last."""
+    opened.close()
+    for key in [key for key, value in _open.items() if value is opened]:
+        del _open[key]
 
 
 def _acquire(path: Path, *, create: bool, readonly: bool, wanted: Wanted, verify: Verify) -> Opened:
@@ -83,6 +89,9 @@ def _acquire(path: Path, *, create: bool, readonly: bool, wanted: Wanted, verify
         raise NotAStoreError(f"{path} is a file; a store is a directory", path=str(path))
     key = (status.st_dev, status.st_ino)
     opened = _open.get(key)
+    if opened is not None and opened.environment.is_gone:  # its closing was interrupted
+        _close(opened)
+        opened = None
     if opened is None:
         refuse_network_file_system(path)
         try:
@@ -133,21 +142,27 @@ def _mapped(error: OSError, path: Path) -> StoreError:
 # --- Forks, and the end ------------------------------------------------------
 
 
+# What each thread that forks has paused: by then it may be closed by another one.
+_paused: dict[int, list[Opened]] = {}
+
+
 def _before_fork() -> None:
-    for opened in list(_open.values()):
+    _paused[threading.get_ident()] = paused = list(_open.values())
+    for opened in paused:
         opened.committer.pause()
 
 
 def _after_fork_in_parent() -> None:
-    for opened in list(_open.values()):
+    for opened in _paused.pop(threading.get_ident(), []):
         opened.committer.resume()
 
 
 def _after_fork_in_child() -> None:
     global _opening
     _opening = threading.RLock()  # another thread of the parent may have held it
-    for opened in _open.values():
+    for opened in {*_open.values(), *_paused.pop(threading.get_ident(), [])}:
         opened.forget()
+    _paused.clear()
     _inherited.update(_open)
     _open.clear()
 

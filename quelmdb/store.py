@@ -151,7 +151,7 @@ class Store(StoreReader, JobStore):
     # --- Runners ------------------------------------------------------------
 
     def claim(self, *workers: Worker, limit: int = 1) -> list[Job]:
-        return drive(self._claims.claim(workers, limit), self._commit)
+        return drive(self._claims.claim(workers, limit), self._commit, self._give_back)
 
     def complete(self, job: Job, result: Any = None) -> Job:
         return self._commit(self._verbs.complete(job, result))
@@ -166,7 +166,7 @@ class Store(StoreReader, JobStore):
         return self._commit(self._verbs.release(job))
 
     def rescue(self) -> list[Job]:
-        return drive(self._claims.rescue(), self._commit)
+        return drive(self._claims.rescue(), self._commit, self._give_back)
 
     # --- The whole ----------------------------------------------------------
 

@@ -163,6 +163,8 @@ class Claim:
             complete = complete and len(ids) <= wanted
             for job_id, key, record in writer.records(ids[:wanted]):
                 try:
+                    if job_id == after:
+                        raise corrupt_record(job_id, "two workers have it in the index")
                     moves.append(_start(writer, job_id, key, record))
                 except CorruptRecordError as error:
                     self._report(error)

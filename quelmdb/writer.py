@@ -133,7 +133,6 @@ class Writer:
 
     def give_up(self) -> None:
         """The transaction was undone."""
-        self.counters.give_up()
         if self._new_owner is not None:
             self._owners.let_go(self._new_owner)
         self._forget()

@@ -234,7 +234,8 @@ def _alarm(seconds: float, handler: signal._HANDLER | None = None) -> Iterator[N
         raise KeyboardInterrupt
 
     before = signal.signal(signal.SIGALRM, handler or interrupt)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
+    # Again where it was ignored: it may come within a callback of the garbage collector.
+    signal.setitimer(signal.ITIMER_REAL, seconds, 0 if handler else 0.5)
     try:
         yield
     finally:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from itertools import chain
 from pathlib import Path
@@ -165,3 +166,41 @@ def _look_only(path: Path) -> list[Job]:
         with pytest.raises(ReadOnlyStoreError):
             store.insert(Job("b"))
         return list(store.all())
+
+
+def _insert_and_claim(path: Path) -> tuple[int | None, int]:
+    with quelmdb.open(path) as store:
+        job = store.insert(Job("theirs"))
+        (claimed,) = store.claim("theirs")
+        store.release(claimed)
+        return job.id, claimed.claim
+
+
+@pytest.mark.parametrize(
+    "nothing",
+    [
+        lambda store: store.destroy(10**6),
+        lambda store: store.insert_many([]),
+        lambda store: store.complete_many([]),
+        lambda store: store.claim("nobody"),
+        lambda store: store._commit(lambda writer: None),
+        lambda store: store.submit.destroy(10**6).result(),
+    ],
+)
+def test_numbers_are_given_once_though_a_process_has_committed_nothing_in_between(
+    nothing: Callable[[quelmdb.Store], object], path: Path
+) -> None:
+    """LMDB numbers only transactions that change something; what is remembered of the
+    counters must not outlive those of others."""
+    with quelmdb.open(path) as store:
+        ids, claims = [], []
+        for _ in range(3):
+            ids.append(store.insert(Job("ours")).id)
+            (job,) = store.claim("ours")
+            claims.append(job.claim)
+            nothing(store)
+            job_id, claim = in_child(_insert_and_claim, path, method="spawn")
+            ids.append(job_id)
+            claims.append(claim)
+        assert ids == sorted(set(ids), key=lambda i: i or 0)
+        assert claims == sorted(set(claims))
