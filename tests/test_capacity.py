@@ -445,7 +445,7 @@ def test_a_store_opens_and_works_under_a_limit_of_address_space(
     options: dict[str, Any], path: Path
 ) -> None:
     def work() -> None:
-        _limit_address_space(2**30)
+        _limit_address_space(_address_space() + 2**30)
         for _ in range(2):
             with quelmdb.open(path, **options) as store:
                 store.insert_many(_jobs(1000))
@@ -461,7 +461,7 @@ def test_a_capacity_that_the_address_space_does_not_hold_is_a_clear_error(tmp_pa
     path = tmp_path / "jobs.qdb"
 
     def work() -> None:
-        _limit_address_space(512 * MIB)
+        _limit_address_space(_address_space() + 512 * MIB)
         with pytest.raises(StoreFullError, match=r"raise its limit \(ulimit -v\)") as caught:
             quelmdb.open(path, durability="ephemeral")
         assert str(path) in str(caught.value)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import subprocess
@@ -234,12 +235,14 @@ def _alarm(seconds: float, handler: signal._HANDLER | None = None) -> Iterator[N
         raise KeyboardInterrupt
 
     before = signal.signal(signal.SIGALRM, handler or interrupt)
-    # Again where it was ignored: it may come within a callback of the garbage collector.
-    signal.setitimer(signal.ITIMER_REAL, seconds, 0 if handler else 0.5)
+    # Other tests leave callbacks of the collector behind, in which an exception is ignored.
+    gc.disable()
+    signal.setitimer(signal.ITIMER_REAL, seconds)
     try:
         yield
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
+        gc.enable()
         signal.signal(signal.SIGALRM, before)
 
 

@@ -18,8 +18,10 @@ pytest_plugins = ["tests.fixtures"]
 
 
 def _limit_address_space(size: int) -> None:
+    """To `size` bytes beside what this process has from the one that it was forked from."""
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
     hard = resource.getrlimit(resource.RLIMIT_AS)[1]
-    resource.setrlimit(resource.RLIMIT_AS, (size, hard))
+    resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + size, hard))
 
 
 @pytest.mark.parametrize("gibibytes", [1, 2, 8])
