@@ -78,6 +78,7 @@ class Writer:
         "_environment",
         "_granted",
         "_growth",
+        "_is_verified",
         "_names",
         "_new_owner",
         "_owner",
@@ -110,6 +111,7 @@ class Writer:
         self._growth = 0
         self._granted = 0  # bytes that may be used without a look at what is free
         self._owner: int | None = None  # once this transaction has asked for it
+        self._is_verified = False  # that it is registered, since others have written
         self._new_owner: int | None = None  # where it got it in this one; its lock is held
 
     def begin(self, transaction: Transaction, now: int) -> None:
@@ -120,6 +122,8 @@ class Writer:
         self._growth = _GROWTH_A_TRANSACTION
         self._owner = None
         self.counters.begin(transaction)
+        if not self.counters.are_known:
+            self._is_verified = False
 
     def go_on(self, now: int) -> None:
         """The next verb of a transaction begins."""
@@ -256,9 +260,10 @@ class Writer:
     def _is_registered(self, number: int) -> bool:
         """False where the lock was lost (foreign code closed the file) and others have
         taken this process for dead."""
-        return self.counters.are_known or (
-            self.transaction.get(pack_number(number), db=self.databases.owners) is not None
-        )
+        if not self._is_verified:
+            found = self.transaction.get(pack_number(number), db=self.databases.owners)
+            self._is_verified = found is not None
+        return self._is_verified
 
     def dead_among(self, numbers: Iterable[int]) -> set[int]:
         """The owners that are dead still: a living one that had lost its lock may have

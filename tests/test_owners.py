@@ -217,6 +217,33 @@ def test_a_lock_that_others_saw_lost_is_mended_under_a_new_number(path: Path) ->
         assert len(store.completed()) == 1
 
 
+def test_who_was_struck_out_registers_anew_also_behind_an_insert_of_its_own(path: Path) -> None:
+    """What is remembered while nobody else writes begins with the insert, not before."""
+
+    def lose_it_insert_and_claim(pipe: Connection) -> None:
+        with quelmdb.open(path) as store:
+            store.claim()
+            _foreign_close(path)
+            pipe.send(None)
+            pipe.recv()
+            store.insert(Job("a"))
+            pipe.send(store.claim(limit=2))
+            pipe.recv()
+
+    with quelmdb.open(path) as store:
+        store.insert(Job("a"))
+        with Child(lose_it_insert_and_claim) as child:
+            child.receive()
+            (rescued,) = store.rescue()
+            child.send()
+            held = child.receive()
+            assert [job.id for job in held] == [1, 2]
+            assert held[0].owner > rescued.owner
+            assert held[0].owner in [owner.number for owner in store.info().owners]
+            child.kill()
+            assert [job.id for job in store.rescue()] == [1, 2]
+
+
 def test_a_lock_that_is_mended_in_the_middle_of_a_rescue_counts(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
