@@ -3,7 +3,9 @@
 Writes go to the committer of the process (`commit`), which answers the event loop once
 a transaction: no thread is held by a call, and whatever is in flight at the same time
 shares commits. Reads are made at once, in the event loop: they wait for nobody, and take
-microseconds while what they read is in memory. The rules are those of `JobStore`.
+microseconds while what they read is in memory. The rules are those of `JobStore`. Writes of
+one transaction return futures: bad input raises at the call, and they are on their way
+before they are awaited.
 
     async with await quelmdb.aio.open("jobs.qdb") as store:
         await store.insert(Job("mail.welcome", {"user": 7}))
@@ -18,7 +20,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable
 from concurrent.futures import Future
 from contextlib import suppress
@@ -31,10 +32,11 @@ from quelmdb.claims import Steps
 from quelmdb.errors import StoreClosedError, WrongThreadError
 from quelmdb.info import StoreInfo
 from quelmdb.job import ANY, Job, Status, Worker, WorkerFilter
+from quelmdb.mailbox import AwaitedRequest, Mailbox
 from quelmdb.persistence import IdView, JobView, Page, Problem, Reader, Snapshot
-from quelmdb.requests import FutureRequest, Request, Verb, is_first
-from quelmdb.verbs import Claim
-from quelmdb.writes import OnConflict, Operation, Recorder, Writes
+from quelmdb.requests import FutureRequest, Verb, is_first
+from quelmdb.verbs import Claim, all_of
+from quelmdb.writes import OnConflict, Recorder, Writes
 
 T = TypeVar("T")
 
@@ -151,7 +153,7 @@ class Store(AsyncReader):
         self._store = store
         self._loop = asyncio.get_running_loop()
         self._verbs = store._verbs
-        self._request = partial(_AwaitedRequest, _Mailbox(self._loop), self._give_back)
+        self._request = partial(AwaitedRequest, Mailbox(self._loop), self._give_back)
 
     # --- Writing ------------------------------------------------------------
 
@@ -315,95 +317,10 @@ class AsyncBatch(Recorder):
     ) -> None:
         recorded = self._end()
         if kind is None and recorded:
-            self.results = await self._send(_all_of(recorded))
-
-
-def _all_of(operations: list[Operation]) -> Verb[list[Any]]:
-    return lambda writer: [operation(writer) for operation in operations]
+            self.results = await self._send(all_of(recorded))
 
 
 def _log_failure(future: Future[Any]) -> None:
     error = future.exception()
     if error is not None and not isinstance(error, StoreClosedError):
         log.error("claimed jobs that nobody received could not be given back: %s", error)
-
-
-class _Mailbox:
-    """Where the committer leaves what an event loop is to be told: one call a transaction."""
-
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self.loop = loop
-        self._answered: deque[_AwaitedRequest] = deque()
-        self._called = False
-
-    def put(self, request: _AwaitedRequest) -> None:
-        """In the committer."""
-        self._answered.append(request)
-        if self.loop.is_closed():
-            self.return_all()
-        elif not self._called:
-            self._called = True  # first: `open` may be done before the call returns
-            try:
-                self.loop.call_soon_threadsafe(_Call(self))
-            except RuntimeError:  # closed meanwhile
-                self.return_all()
-
-    def open(self) -> None:
-        """In the event loop."""
-        self._called = False  # first: what is put from here on calls again
-        answered = self._answered
-        while answered:
-            answered.popleft().answer()
-
-    def return_all(self) -> None:
-        """Where nobody will ever be told."""
-        while self._answered:
-            self._answered.popleft().give_back()
-
-
-class _Call:
-    """Has a mailbox opened by its loop. One that is closed drops what it was to call."""
-
-    __slots__ = ("_mailbox",)
-
-    def __init__(self, mailbox: _Mailbox) -> None:
-        self._mailbox = mailbox
-
-    def __call__(self) -> None:
-        self._mailbox.open()
-
-    def __del__(self) -> None:
-        if self._mailbox.loop.is_closed():
-            self._mailbox.return_all()
-
-
-class _AwaitedRequest(Request[Any]):
-    """Of a task that awaits it."""
-
-    __slots__ = ("_mailbox", "future")
-
-    def __init__(
-        self,
-        mailbox: _Mailbox,
-        give_back: Callable[[list[Job]], None],
-        verb: Verb[Any],
-        now: int,
-    ) -> None:
-        super().__init__(verb, now, give_back if type(verb) is Claim else None)
-        self._mailbox = mailbox
-        self.future: asyncio.Future[Any] = asyncio.Future(loop=mailbox.loop)
-
-    def take(self) -> bool:
-        return not self.future.cancelled() and super().take()
-
-    def _tell(self) -> None:
-        self._mailbox.put(self)
-
-    def answer(self) -> None:
-        """Tells the task, in its event loop. Who has cancelled a claim withdraws it."""
-        if self.future.done():
-            return
-        if self.error is None:
-            self.future.set_result(self.result)
-        else:
-            self.future.set_exception(self.error)

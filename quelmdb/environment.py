@@ -110,11 +110,9 @@ class Environment:
             self._lmdb.reader_check()
         return self._begin(write=True)
 
-    def undo(self, transaction: Transaction | None, error: BaseException) -> bool:
+    def undo(self, transaction: Transaction, error: BaseException) -> bool:
         """Ends a write transaction in which, or in whose commit, `error` was raised. Returns
         whether all was committed nevertheless: an interrupt came behind the commit."""
-        if transaction is None:
-            return False
         committed = not is_foreign(error) and not is_open(transaction)
         abort(transaction)  # which an interrupt would leave open
         return committed

@@ -21,7 +21,7 @@ from quelmdb.maintenance.check import check
 from quelmdb.persistence import Clock, JobStore, Problem, Snapshot
 from quelmdb.reading import StoreReader, StoreSnapshot
 from quelmdb.requests import FutureRequest, Request, Verb
-from quelmdb.verbs import Claim, Verbs
+from quelmdb.verbs import Claim, Verbs, all_of
 from quelmdb.writes import Batch, OnConflict, Submit
 
 T = TypeVar("T")
@@ -219,7 +219,7 @@ class Store(StoreReader, JobStore):
 
     def _commit_all(self, verbs: Sequence[Verb[Any]]) -> list[Any]:
         """Runs verbs in one write transaction."""
-        return self._commit(lambda writer: [verb(writer) for verb in verbs])
+        return self._commit(all_of(verbs))
 
     def _give_back(self, jobs: Any) -> None:
         """Releases what was claimed and could not be handed over, also where this handle was

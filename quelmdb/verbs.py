@@ -112,7 +112,7 @@ class Verbs:
         held = [_held("complete", job) for job in jobs]
         if len(dict(held)) < len(held):  # a job that is there twice is stale the second time
             verbs = [_finish("complete", *claim, _NO_OUTCOME) for claim in held]
-            return lambda writer: [verb(writer) for verb in verbs]
+            return all_of(verbs)
         return lambda writer: _finish_all(writer, "complete", held, _NO_OUTCOME)
 
     def fail(self, job: Job, error: str) -> Verb[Job]:
@@ -140,6 +140,11 @@ class Verbs:
         if type(job) is not Job:
             _check_is_job(job)
         return job, encode_content(self._codec, job)
+
+
+def all_of(verbs: Sequence[Verb[Any]]) -> Verb[list[Any]]:
+    """Several, one after the other, in one transaction."""
+    return lambda writer: [verb(writer) for verb in verbs]
 
 
 class Claim:

@@ -29,6 +29,7 @@ from quelmdb import (
     registry,
 )
 from quelmdb.counters import Counters
+from quelmdb.mailbox import AwaitedRequest
 from quelmdb.persistence import Clock
 from quelmdb.testing import JobStoreContract
 from quelmdb.testing.rules.helpers import id_of
@@ -300,13 +301,13 @@ def test_a_claim_that_is_cancelled_is_given_back(
                     await asyncio.sleep(0)
                     cancel()
             elif moment == "answered":  # and not resumed yet
-                answer = quelmdb.aio._AwaitedRequest.answer
+                answer = AwaitedRequest.answer
 
                 def answer_and_cancel(request: Any) -> None:
                     answer(request)
                     cancel()
 
-                patch.setattr(quelmdb.aio._AwaitedRequest, "answer", answer_and_cancel)
+                patch.setattr(AwaitedRequest, "answer", answer_and_cancel)
             else:
                 where = {"begun": (Counters, "finish"), "committed": (quelmdb.commit, "_deliver")}
                 stop = _Stop(patch, *where[moment])
@@ -393,7 +394,7 @@ def test_no_job_is_lost_by_claims_that_are_cancelled_at_any_moment(
     chance = random.Random(seed)
     path = tmp_path / "random.qdb"
     running: set[asyncio.Task[None]] = set()
-    answer = quelmdb.aio._AwaitedRequest.answer
+    answer = AwaitedRequest.answer
 
     def cancel_some(probability: float) -> None:
         if running and chance.random() < probability:
@@ -456,7 +457,7 @@ def test_no_job_is_lost_by_claims_that_are_cancelled_at_any_moment(
             assert await store.check() == []
             return outcome
 
-    monkeypatch.setattr(quelmdb.aio._AwaitedRequest, "answer", answer_and_cancel)
+    monkeypatch.setattr(AwaitedRequest, "answer", answer_and_cancel)
     cancelled, completed = asyncio.run(opened())
     assert cancelled > 10
     assert completed > 0

@@ -38,8 +38,9 @@ THREADS = 16
 
 
 @contextmanager
-def _held(store: quelmdb.Store) -> Iterator[None]:
-    """Somebody else writes: what is asked for meanwhile has to wait."""
+def _held(store: quelmdb.Store) -> Iterator[threading.Event]:
+    """Somebody else writes, to the end of the block or until the event is set: what is
+    asked for meanwhile has to wait."""
     committer = store._committer
     taken, let_go = threading.Event(), threading.Event()
 
@@ -54,7 +55,7 @@ def _held(store: quelmdb.Store) -> Iterator[None]:
         holding = pool.submit(hold)
         taken.wait()
         try:
-            yield
+            yield let_go
         finally:
             let_go.set()
             holding.result()
@@ -305,24 +306,14 @@ def test_a_claim_whose_caller_is_interrupted_behind_the_start_is_given_back(
 def test_a_signal_handler_may_write_while_its_thread_waits(store: quelmdb.Store) -> None:
     written: list[Job] = []
 
-    def write(number: int, frame: FrameType | None) -> None:
-        with ThreadPoolExecutor(1) as pool:
-            pool.submit(let_go.set)
-        written.append(store.insert(Job("from the handler")))
+    with _held(store) as let_go:
 
-    committer, let_go, taken = store._committer, threading.Event(), threading.Event()
+        def write(number: int, frame: FrameType | None) -> None:
+            let_go.set()
+            written.append(store.insert(Job("from the handler")))
 
-    def hold() -> None:
-        with committer._turn:
-            committer._busy = threading.get_ident()
-            taken.set()
-            let_go.wait()
-            committer._busy = 0
-
-    with ThreadPoolExecutor(1) as pool, _alarm(0.05, write):
-        pool.submit(hold)
-        taken.wait()
-        job = store.insert(Job("from the program"))
+        with _alarm(0.05, write):
+            job = store.insert(Job("from the program"))
     assert {job.worker for job in store.all()} == {job.worker, written[0].worker}
 
 
