@@ -8,6 +8,7 @@ from quelmdb.errors import (
     CorruptStoreError,
     DecodeError,
     DiskError,
+    DuplicateJobError,
     DurabilityError,
     EncodeError,
     ForkedStoreError,
@@ -33,12 +34,16 @@ from quelmdb.errors import (
     UnsupportedFormatError,
     WrongThreadError,
 )
+from quelmdb.events import Event
 from quelmdb.info import ReaderSlot, StoreInfo
-from quelmdb.job import ANY, Job, Status
+from quelmdb.job import Job
 from quelmdb.memory import MemoryStore
+from quelmdb.options import Failure, Progress
 from quelmdb.owners import Owner
 from quelmdb.persistence import JobStore, JobView, Persistence, Problem, Snapshot
+from quelmdb.status import Status
 from quelmdb.store import Store, open
+from quelmdb.values import ANY
 from quelmdb.writes import Batch, Submit
 
 __all__ = [
@@ -50,8 +55,11 @@ __all__ = [
     "CorruptStoreError",
     "DecodeError",
     "DiskError",
+    "DuplicateJobError",
     "DurabilityError",
     "EncodeError",
+    "Event",
+    "Failure",
     "ForkedStoreError",
     "InvalidJobError",
     "InvalidTransitionError",
@@ -66,6 +74,7 @@ __all__ = [
     "Owner",
     "Persistence",
     "Problem",
+    "Progress",
     "QuelmdbError",
     "ReadOnlyStoreError",
     "ReaderSlot",

@@ -20,23 +20,29 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import time
 from collections.abc import AsyncIterator, Callable, Iterable
 from concurrent.futures import Future
 from contextlib import suppress
+from datetime import datetime, timedelta
 from functools import partial
 from types import TracebackType
 from typing import Any, Final, Generic, Self, TypeVar, Unpack
 
 from quelmdb import store as blocking
-from quelmdb.claims import Steps
+from quelmdb.claiming import Claim
+from quelmdb.claims import Steps, deadline
 from quelmdb.errors import StoreClosedError, WrongThreadError
+from quelmdb.events import Hook
 from quelmdb.info import StoreInfo
-from quelmdb.job import ANY, Job, Status, Worker, WorkerFilter
+from quelmdb.job import Job
 from quelmdb.mailbox import AwaitedRequest, Mailbox
 from quelmdb.persistence import IdView, JobView, Page, Problem, Reader, Snapshot
 from quelmdb.requests import FutureRequest, Verb, is_first
-from quelmdb.verbs import Claim, all_of
-from quelmdb.writes import OnConflict, Recorder, Writes
+from quelmdb.status import Status
+from quelmdb.values import ANY, Worker, WorkerFilter
+from quelmdb.verbs import all_of
+from quelmdb.writes import OnConflict, OnDuplicate, Recorder, Writes
 
 T = TypeVar("T")
 
@@ -157,11 +163,13 @@ class Store(AsyncReader):
 
     # --- Writing ------------------------------------------------------------
 
-    def insert(self, job: Job) -> asyncio.Future[Job]:
-        return self._send(self._verbs.insert(job))
+    def insert(self, job: Job, on_duplicate: OnDuplicate = "raise") -> asyncio.Future[Job]:
+        return self._send(self._verbs.insert(job, on_duplicate))
 
-    def insert_many(self, jobs: Iterable[Job]) -> asyncio.Future[list[Job]]:
-        return self._send(self._verbs.insert_many(jobs))
+    def insert_many(
+        self, jobs: Iterable[Job], on_duplicate: OnDuplicate = "raise"
+    ) -> asyncio.Future[list[Job]]:
+        return self._send(self._verbs.insert_many(jobs, on_duplicate))
 
     def update(self, job: Job) -> asyncio.Future[Job]:
         return self._send(self._verbs.update(job))
@@ -183,14 +191,41 @@ class Store(AsyncReader):
     def complete(self, job: Job, result: Any = None) -> asyncio.Future[Job]:
         return self._send(self._verbs.complete(job, result))
 
-    def complete_many(self, jobs: Iterable[Job]) -> asyncio.Future[list[Job]]:
-        return self._send(self._verbs.complete_many(jobs))
+    def complete_many(
+        self, jobs: Iterable[Job], results: Iterable[Any] | None = None
+    ) -> asyncio.Future[list[Job]]:
+        return self._send(self._verbs.complete_many(jobs, results))
 
-    def fail(self, job: Job, error: str) -> asyncio.Future[Job]:
-        return self._send(self._verbs.fail(job, error))
+    def fail(
+        self, job: Job, error: str | BaseException, retry_at: datetime | None = None
+    ) -> asyncio.Future[Job]:
+        return self._send(self._verbs.fail(job, error, retry_at))
 
     def release(self, job: Job) -> asyncio.Future[Job]:
         return self._send(self._verbs.release(job))
+
+    def progress(
+        self, job: Job, done: int, total: int | None = None, note: str | None = None
+    ) -> asyncio.Future[Job]:
+        return self._send(self._verbs.progress(job, done, total, note))
+
+    def cancel(self, job_or_id: Job | int) -> asyncio.Future[Job]:
+        return self._send(self._verbs.cancel(job_or_id))
+
+    def cancel_many(self, jobs_or_ids: Iterable[Job | int]) -> asyncio.Future[list[Job]]:
+        return self._send(self._verbs.cancel_many(jobs_or_ids))
+
+    def retry(self, job_or_id: Job | int) -> asyncio.Future[Job]:
+        return self._send(self._verbs.retry(job_or_id))
+
+    def retry_many(self, jobs_or_ids: Iterable[Job | int]) -> asyncio.Future[list[Job]]:
+        return self._send(self._verbs.retry_many(jobs_or_ids))
+
+    def pause(self, worker: Worker) -> asyncio.Future[None]:
+        return self._send(self._verbs.pause(worker))
+
+    def resume(self, worker: Worker) -> asyncio.Future[None]:
+        return self._send(self._verbs.resume(worker))
 
     # --- Several transactions, or none --------------------------------------
 
@@ -204,6 +239,52 @@ class Store(AsyncReader):
     async def rescue(self) -> list[Job]:
         self._refuse_other_loops()
         return await self._drive(self._store._claims.rescue())
+
+    async def wait(self, *workers: Worker, timeout: float | None = None) -> bool:
+        """As `JobStore.wait`, in a thread, which ends soon where this is cancelled."""
+        self._refuse_other_loops()
+        claims, wakeup = self._store._claims, self._store._opened.wakeup
+        names = claims.names(workers)
+        end = deadline(timeout)
+        while True:
+            seen = wakeup.seen()  # before the look: what comes after it is heard
+            await self._drive(claims.rescue_in_time())
+            idle = claims.idle_seconds(names)
+            if not idle:
+                await asyncio.sleep(0)
+                return True
+            left = end - time.monotonic()
+            if left <= 0:
+                return False
+            try:
+                await asyncio.to_thread(wakeup.wait, seen, min(idle, left))
+            except asyncio.CancelledError:
+                wakeup.wake(seen + 1)
+                raise
+
+    async def prune(
+        self,
+        *statuses: Status | str,
+        worker: WorkerFilter = ANY,
+        older_than: timedelta | None = None,
+        keep: int | None = None,
+    ) -> int:
+        self._refuse_other_loops()
+        return await self._drive(self._store._claims.prune(statuses, worker, older_than, keep))
+
+    async def cancel_requested(self, job: Job) -> bool:
+        return self._store.cancel_requested(job)
+
+    async def next_due(self) -> datetime | None:
+        return self._store.next_due()
+
+    async def paused(self) -> list[str | None]:
+        return self._store.paused()
+
+    def listen(self, hook: Hook) -> Callable[[], None]:
+        """As `JobStore.listen`: the hook is called in the thread that commits, not in the
+        event loop."""
+        return self._store.listen(hook)
 
     def batch(self) -> AsyncBatch:
         """As `JobStore.batch`, for `async with`."""

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from quelmdb import index
 from quelmdb.engine import append_new, not_the_largest
-from quelmdb.job import MAX_ID, Job, Status, stored_job
+from quelmdb.job import Job, stored_job
 from quelmdb.layout import (
     NEXT_ID,
     RECORD_VERSION,
@@ -22,13 +22,15 @@ from quelmdb.layout import (
 )
 from quelmdb.names import Kind
 from quelmdb.records import append_parts, decoder
+from quelmdb.status import Status
+from quelmdb.values import MAX_ID
 from quelmdb.writer import Draft, Writer
 
 _PIECE: Final = 1000  # jobs that are put at a time, so that few objects live at once
 
 
 class Append:
-    """Inserts jobs without ids, and returns them."""
+    """Inserts jobs without ids, which need no entry among the options, and returns them."""
 
     __slots__ = ("drafts",)
 
@@ -54,7 +56,7 @@ class AppendOne(Append):
         flags, arguments, extras, outside = content
         writer.ensure_room((content,), appended=True)
         job_id = writer.counters.next(NEXT_ID, MAX_ID)
-        writer.touched = True
+        writer.touched = writer.awakens = True
         transaction, databases, now = writer.transaction, writer.databases, writer.now
         name, state, key = job._worker, job._status, pack_number(job_id)
         worker, status, status_key, worker_key = writer.kind_of(name, state)
@@ -69,7 +71,9 @@ class AppendOne(Append):
             and put(worker_key, key, append=True, db=databases.by_worker_status)
         ):
             raise not_the_largest()
-        return stored_job(job_id, name, state, now, now, 0, 0, 0, record, decoder(outside))
+        return stored_job(
+            job_id, name, state, now, now, 0, 0, 0, record, decoder(outside), job._options
+        )
 
     def result(self, jobs: list[Job]) -> Any:
         return jobs[0]
@@ -91,7 +95,7 @@ def _append(writer: Writer, drafts: Sequence[Draft], times: Iterable[int]) -> li
         return []
     writer.ensure_room([content for _, content in drafts], appended=True)
     first = writer.counters.next(NEXT_ID, MAX_ID, len(drafts))
-    writer.touched = True
+    writer.touched = writer.awakens = True
     timed = zip(range(first, first + len(drafts)), drafts, times, strict=False)
     jobs: list[Job] = []
     for _ in range(0, len(drafts), _PIECE):
@@ -118,7 +122,8 @@ def _append_piece(writer: Writer, timed: Iterable[tuple[int, Draft, int]]) -> li
         if outside:
             append_parts(transaction, databases, job_id, outside)
         decoding = decoder(outside)
-        jobs.append(stored_job(job_id, name, state, now, now, 0, 0, 0, record, decoding))
+        options = job._options
+        jobs.append(stored_job(job_id, name, state, now, now, 0, 0, 0, record, decoding, options))
     append_new(transaction, databases.jobs, items)
     index.append(transaction, databases, by_status, by_worker_status)
     return jobs

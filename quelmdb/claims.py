@@ -1,4 +1,4 @@
-"""Claiming and rescuing: what takes several transactions, step by step.
+"""Claiming, rescuing, pruning: what takes several transactions, step by step.
 
 Each is a generator of the writes to be committed, and is sent what they return. Whoever
 drives it decides how to wait for them: a thread by waiting, an event loop by awaiting.
@@ -6,26 +6,36 @@ drives it decides how to wait for them: a thread by waiting, an event loop by aw
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Generator, Sequence
+from datetime import datetime, timedelta
+from itertools import islice
 from typing import Any, Final, TypeVar
 
-from quelmdb import index, owners
+from quelmdb import by_option, endings, index, owners
+from quelmdb.claiming import Claim, rescue
 from quelmdb.engine import Transaction
 from quelmdb.errors import CorruptRecordError, InvalidJobError
-from quelmdb.job import ANY, Job, Status, Worker, worker_name
-from quelmdb.layout import STATUS_CODES
+from quelmdb.job import Job
+from quelmdb.layout import CANCEL_REQUESTED, STATUS_CODES, pack_number
 from quelmdb.owners import Owner, Owners
+from quelmdb.persistence import JobView
 from quelmdb.reading import StoreReader
 from quelmdb.requests import Verb
-from quelmdb.verbs import Claim, Verbs, rescue
+from quelmdb.status import ENDED, Status, status_of
+from quelmdb.stored import verified
+from quelmdb.values import ANY, MAX_ID, Worker, WorkerFilter, time_of, worker_name
+from quelmdb.verbs import Verbs
 
 T = TypeVar("T")
 
 Steps = Generator[Verb[Any], Any, T]
 
 _RESCUE_SECONDS: Final = 1.0
+_PRUNE_PAGE: Final = 1000  # jobs that are looked at, at a time
 _RESCUE_PAGE: Final = 1000  # jobs a transaction
+_LAST: Final = 2**63 - 1
 _QUEUED: Final = (STATUS_CODES[Status.QUEUED],)
 
 
@@ -56,36 +66,50 @@ def drive(
         return returned
 
 
+def deadline(timeout: float | None) -> float:
+    """When a wait ends that begins now, by `time.monotonic`. Raises `ValueError`."""
+    if timeout is None:
+        return math.inf
+    if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not timeout >= 0:
+        raise ValueError(f"a timeout is None or a number of seconds from 0, not {timeout!r}")
+    return time.monotonic() + timeout
+
+
 class Claims:
     """What this process takes from a store, and takes over from dead ones."""
 
-    def __init__(self, store: StoreReader, verbs: Verbs, owners: Owners) -> None:
+    def __init__(
+        self, store: StoreReader, verbs: Verbs, owners: Owners, now: Callable[[], int]
+    ) -> None:
         self._store = store
         self._verbs = verbs
         self._owners = owners
+        self._now = now
         self._next_rescue = 0.0
         self._was_full = False  # the last claim: there is probably more, and no need to look
 
     def claim(self, workers: Sequence[Worker], limit: int) -> Steps[list[Job]]:
         """As `JobStore.claim`."""
-        self._store._environment.raise_if_readonly()
         if type(limit) is not int or limit < 0:
             raise InvalidJobError(f"a limit is an int of 0 or more, not {limit!r}", found=limit)
-        names = list(dict.fromkeys(map(worker_name, workers)))
-        return self._claim(names, limit)
+        return self._claim(self.names(workers), limit)
+
+    def names(self, workers: Sequence[Worker]) -> list[str | None]:
+        """Those of workers that are to be claimed for, each once."""
+        self._store._environment.raise_if_readonly()
+        return list(dict.fromkeys(map(worker_name, workers)))
 
     def _claim(self, names: Sequence[str | None], limit: int) -> Steps[list[Job]]:
-        if time.monotonic() >= self._next_rescue:
-            yield from self.rescue()
+        yield from self.rescue_in_time()
         claimed: list[Job] = []
         damaged: list[CorruptRecordError] = []
         try:
-            if limit and (self._was_full or self._is_queued(names)):
+            if limit and (self._was_full or not self.idle_seconds(names)):
                 claimed = yield Claim(names, limit, damaged.append)
                 self._was_full = len(claimed) == limit
             if len(claimed) < limit and (yield from self.rescue()):
                 claimed += yield Claim(names, limit - len(claimed), damaged.append)
-                claimed.sort(key=lambda job: job._id or 0)
+                claimed.sort(key=lambda job: (-job.priority, job._id or 0))
             if damaged:
                 self._store._report_all(damaged)
         except BaseException:  # nobody will ever hear of them
@@ -93,6 +117,11 @@ class Claims:
                 yield self._verbs.give_back(claimed)
             raise
         return claimed
+
+    def rescue_in_time(self) -> Steps[None]:
+        """A rescue, where the last one is some time ago."""
+        if time.monotonic() >= self._next_rescue:
+            yield from self.rescue()
 
     def rescue(self) -> Steps[list[Job]]:
         """As `JobStore.rescue`."""
@@ -123,13 +152,116 @@ class Claims:
 
         return self._store._read(work)
 
-    def _is_queued(self, names: Sequence[str | None]) -> bool:
-        """Whether any is queued: a look that needs no turn to write."""
-
-        def work(transaction: Transaction) -> bool:
-            return any(
-                index.count(transaction, self._store._keys(transaction, _QUEUED, worker))
-                for worker in names or (ANY,)
+    def prune(
+        self,
+        statuses: Sequence[Status | str],
+        worker: WorkerFilter,
+        older_than: timedelta | None,
+        keep: int | None,
+    ) -> Steps[int]:
+        """As `JobStore.prune`."""
+        self._store._environment.raise_if_readonly()
+        chosen = frozenset(map(status_of, statuses)) or frozenset(ENDED)
+        if not chosen <= frozenset(ENDED):
+            raise InvalidJobError(
+                f"what has ended is pruned ({', '.join(ENDED)}), not {', '.join(sorted(chosen))}"
             )
+        if keep is not None and (type(keep) is not int or keep < 0):
+            raise InvalidJobError(f"keep is None or an int from 0, not {keep!r}", found=keep)
+        before = _LAST
+        if older_than is not None:
+            if not isinstance(older_than, timedelta) or older_than < timedelta(0):
+                raise InvalidJobError(
+                    f"older_than is a timedelta of 0 or more, not {older_than!r}", found=older_than
+                )
+            before = self._now() - older_than // timedelta(microseconds=1)
+        view = self._store.jobs(*chosen, worker=worker)  # raises for what is no worker
+        return self._prune(chosen, view, worker, before, keep)
+
+    def _prune(
+        self,
+        statuses: frozenset[Status],
+        view: JobView,
+        worker: WorkerFilter,
+        before: int,
+        keep: int | None,
+    ) -> Steps[int]:
+        end = MAX_ID + 1
+        if keep:
+            latest = list(
+                self._store.jobs(*statuses, worker=worker, limit=keep, reverse=True).ids()
+            )
+            end = latest[-1] if len(latest) == keep else 0
+        deleted = 0
+        jobs = iter(view)
+        while page := list(islice(jobs, _PRUNE_PAGE)):
+            ids = [job._id or 0 for job in page if (job._updated_at or 0) <= before]
+            left = [job_id for job_id in ids if job_id < end]
+            while left:
+                came_to, count = yield endings.prune(left, statuses, before)
+                left = left[came_to:]
+                deleted += count
+            if (page[-1]._id or 0) >= end:
+                break
+        return deleted
+
+    def idle_seconds(self, names: Sequence[str | None]) -> float:
+        """How long nothing will fall due, one second at most; 0 where there may be something
+        to claim for these workers. A look that needs no turn to write."""
+        now = self._now()
+
+        def work(transaction: Transaction) -> float:
+            databases = self._store._environment.databases
+            queued = self._count_queued(transaction, names or (ANY,))
+            if not by_option.is_used(transaction, databases):
+                return 0 if queued else _RESCUE_SECONDS
+            due = by_option.next_due(transaction, databases)
+            if due is not None and due <= now:
+                return 0
+            if queued:
+                queued -= self._count_queued(transaction, self._paused(transaction, names))
+            if queued:
+                return 0
+            return _RESCUE_SECONDS if due is None else min((due - now) / 1e6, _RESCUE_SECONDS)
 
         return self._store._read(work)
+
+    def _count_queued(self, transaction: Transaction, workers: Sequence[WorkerFilter]) -> int:
+        return sum(
+            index.count(transaction, self._store._keys(transaction, _QUEUED, worker))
+            for worker in workers
+        )
+
+    def cancel_requested(self, job: Job) -> bool:
+        """As `JobStore.cancel_requested`."""
+        job_id, claim = endings.held("cancel_requested", job)
+
+        def work(transaction: Transaction) -> bool:
+            key = pack_number(job_id)
+            record = transaction.get(key, db=self._store._environment.databases.jobs)
+            if record is None:
+                return True
+            stored = verified(job_id, key, record)
+            is_held = stored.status is Status.STARTED and stored.claim == claim
+            return not is_held or bool(stored.flags & CANCEL_REQUESTED)
+
+        return self._store._read(work)
+
+    def _paused(
+        self, transaction: Transaction, names: Sequence[str | None] = ()
+    ) -> list[str | None]:
+        """The workers that are paused, of these where there are names."""
+        numbers = by_option.paused(transaction, self._store._environment.databases)
+        paused = [self._store._names.name(transaction, number) for number in numbers]
+        return [name for name in paused if not names or name in names]
+
+    def next_due(self) -> datetime | None:
+        """As `JobStore.next_due`."""
+        databases = self._store._environment.databases
+        due = self._store._read(lambda transaction: by_option.next_due(transaction, databases))
+        return None if due is None else time_of(due)
+
+    def paused(self) -> list[str | None]:
+        """As `JobStore.paused`."""
+        names = self._store._read(self._paused)
+        return sorted(names, key=lambda name: (name is not None, name or ""))

@@ -23,6 +23,7 @@ from quelmdb.append import Append, append_all
 from quelmdb.engine import Transaction
 from quelmdb.environment import Environment
 from quelmdb.errors import QuelmdbError, StoreError
+from quelmdb.events import Event, Hook
 from quelmdb.gate import Gate
 from quelmdb.names import Names
 from quelmdb.owners import Owners
@@ -42,12 +43,22 @@ class Committer:
     """The writes of all threads of this process to one store."""
 
     def __init__(
-        self, environment: Environment, names: Names, owners: Owners, gate: Gate | None
+        self,
+        environment: Environment,
+        names: Names,
+        owners: Owners,
+        gate: Gate | None,
+        wake: Callable[[int], object],
     ) -> None:
         """`gate`: where this process stands in line with others; without one LMDB's lock
-        is waited for."""
+        is waited for. `wake` is given the number of each transaction behind which there may
+        be something to claim."""
         self._environment = environment
         self._writer = Writer(environment, names, owners)
+        self._wake = wake
+        self.hooks: list[Hook] = []
+        """Those who listen to what becomes of jobs."""
+        self._events: SimpleQueue[Event] = SimpleQueue()  # committed, and not told yet
         self._gate = None if environment.readonly else gate  # it would need to be written to
         self._leave: Callable[[], object] = _nothing if gate is None else gate.leave
         self._requests: SimpleQueue[Request[Any] | None] = SimpleQueue()
@@ -94,6 +105,7 @@ class Committer:
                         self._busy = busy if busy == me else 0
                         self._leave()
                 if outcome:
+                    self._tell()
                     return outcome[0]
             except BaseException as error:
                 if outcome and unreceived is not None:
@@ -151,6 +163,17 @@ class Committer:
             request.error = gone()
             _deliver(request)
 
+    def listen(self, hook: Hook) -> Callable[[], None]:
+        """As `JobStore.listen`."""
+        listener = [hook]  # the same hook may listen twice
+
+        def end() -> None:
+            if listener:
+                self.hooks.remove(listener.pop())
+
+        self.hooks.append(hook)
+        return end
+
     def pause(self) -> None:
         """Before a fork: lets a transaction of another thread end. Its stack goes into the
         child, where nobody ends it, and keeps the store from being opened again there."""
@@ -172,6 +195,7 @@ class Committer:
         self._busy = self._committer = 0
         self._paused = set()
         self._requests = SimpleQueue()
+        self._events = SimpleQueue()
         self._unserved = set()
         del self._writer  # it holds on to the environment
 
@@ -191,14 +215,12 @@ class Committer:
                 raise self._gone()
             writer = self._writer
             transaction = self._environment.begin_write()
-            writer.begin(transaction, now)
+            writer.begin(transaction, now, is_heard=bool(self.hooks))
             result = verb(writer)
             writer.counters.finish()
             transaction.commit()
             outcome.append(result)
-            writer.counters.committed()
-            if writer.has_learnt:
-                writer.keep()
+            self._committed(writer)
         except BaseException as error:
             if self._undo(transaction, error) and not outcome:
                 outcome.append(result)
@@ -216,7 +238,7 @@ class Committer:
             writer = self._writer
             transaction = self._environment.begin_write()
             taken += self._waiting(first)
-            writer.begin(transaction, 0)
+            writer.begin(transaction, 0, is_heard=bool(self.hooks))
             for is_append, group in groupby(taken, _is_append):
                 if is_append:
                     _append(writer, list(group))
@@ -225,9 +247,7 @@ class Committer:
                         _try(writer, request)
             writer.counters.finish()
             transaction.commit()
-            writer.counters.committed()
-            if writer.has_learnt:
-                writer.keep()
+            self._committed(writer)
         except BaseException as error:
             if not self._undo(transaction, error):
                 raise
@@ -238,10 +258,35 @@ class Committer:
             return False
         committed = self._environment.undo(transaction, error)
         if committed:
-            self._writer.keep()
+            self._committed(self._writer)
         else:
             self._writer.give_up()
         return committed
+
+    def _committed(self, writer: Writer) -> None:
+        """Behind a commit; called again where an interrupt came into it."""
+        writer.counters.committed()
+        if writer.has_learnt:
+            writer.keep()
+        if writer.awakens:
+            writer.awakens = False
+            self._wake(writer.counters.number)
+        for event in writer.events or ():
+            self._events.put(event)
+        writer.events = None
+
+    def _tell(self) -> None:
+        """Tells those who listen, outside of transactions: they are code of the caller."""
+        while not self._events.empty():
+            try:
+                event = self._events.get_nowait()
+            except Empty:
+                return
+            for hook in list(self.hooks):
+                try:
+                    hook(event)
+                except Exception:
+                    log.exception("a hook has raised, which was told that a job is %s", event.kind)
 
     # --- The committer ------------------------------------------------------
 
@@ -297,6 +342,10 @@ class Committer:
                 self._leave()
         for request in taken:
             _deliver(request)
+        try:
+            self._tell()
+        except BaseException:  # of a hook; this thread goes on
+            log.exception("a hook has raised")
 
     def _separately(self, request: Request[Any]) -> None:
         outcome: list[Any] = []

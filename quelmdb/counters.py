@@ -14,7 +14,7 @@ from quelmdb.layout import pack_number, unpack_number
 class Counters:
     """Those of one store, for one write transaction after the other."""
 
-    __slots__ = ("_changed", "_meta", "_next", "_number", "_transaction", "_values", "are_known")
+    __slots__ = ("_changed", "_meta", "_next", "_transaction", "_values", "are_known", "number")
 
     _transaction: Transaction
 
@@ -22,7 +22,8 @@ class Counters:
         self._meta = meta
         self._values: dict[bytes, int] = {}
         self._changed: dict[bytes, int] = {}
-        self._number = 0  # of the transaction
+        self.number = 0
+        """Of the transaction: that of no other which is committed and changes anything."""
         self._next = 0  # that of the next one, if nobody else writes meanwhile; 0: not known
         self.are_known = False
         """Whether the last transaction of the store was one of this process."""
@@ -30,8 +31,8 @@ class Counters:
     def begin(self, transaction: Transaction) -> None:
         """A write transaction has begun. LMDB numbers those that change anything."""
         self._transaction = transaction
-        self._number = transaction.id()
-        self.are_known = self._number == self._next
+        self.number = transaction.id()
+        self.are_known = self.number == self._next
         self._next = 0
         if not self.are_known:
             self._values.clear()
@@ -47,7 +48,7 @@ class Counters:
         """The transaction was committed. Where it has written a counter it has taken its
         number, and what is remembered holds until the next one has another."""
         if self._changed:
-            self._next = self._number + 1
+            self._next = self.number + 1
 
     def value(self, name: bytes) -> int:
         """The number that is given out next."""

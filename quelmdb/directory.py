@@ -5,6 +5,7 @@
       000001/lock.mdb
       owners.lock            see `lockfile`, `owners`, `gate`
       boot                   of ephemeral stores: see `boot`
+      wakeup                 see `wakeup`
 
 A generation is made under a temporary name, synced, then renamed, by one process
 at a time (the maintenance byte of the owners file): a crash leaves litter that the
@@ -44,9 +45,10 @@ from quelmdb.lockfile import LockFile
 from quelmdb.names import Names
 from quelmdb.owners import Owners
 from quelmdb.persistence import Problem
+from quelmdb.wakeup import Wakeup
 
 _BEGUN: Final = layout.GENERATION + ".new"  # a generation that is being made
-_LITTER: Final = frozenset((_BEGUN, layout.OWNERS_FILE, layout.BOOT_FILE))
+_LITTER: Final = frozenset((_BEGUN, layout.OWNERS_FILE, layout.BOOT_FILE, layout.WAKEUP_FILE))
 _SHOWN: Final = 3  # problems in a message
 
 Verify = Callable[[Environment], list[Problem]]
@@ -83,7 +85,10 @@ class Opened:
         self.names = Names(self.environment.databases)
         self.owners = Owners(self._locks)
         gate = None if self.ephemeral else Gate(self._locks)
-        self.committer = Committer(self.environment, self.names, self.owners, gate)
+        self.wakeup = Wakeup(None if readonly else path / layout.WAKEUP_FILE)
+        self.committer = Committer(
+            self.environment, self.names, self.owners, gate, self.wakeup.wake
+        )
         if not readonly:  # whoever made the store may have died before its name was durable
             sync_directory(path)
             sync_directory(path.parent)
@@ -207,20 +212,21 @@ class Opened:
                 expected=layout.FORMAT_VERSION,
                 found=version,
             )
-        needed = [
-            ("byte order", layout.BYTE_ORDER[0], layout.BYTE_ORDER[1].decode()),
-            ("features", layout.FEATURES_KEY, ""),
+        known = layout.OPTIONS_FEATURE.decode()
+        served = [
+            ("byte order", layout.BYTE_ORDER[0], [layout.BYTE_ORDER[1].decode()]),
+            ("features", layout.FEATURES_KEY, [known, ""]),
         ]
         if not self.readonly:
-            needed.append(("features for writing", layout.WRITE_FEATURES_KEY, ""))
-        for name, key, expected in needed:
+            served.append(("features for writing", layout.WRITE_FEATURES_KEY, [""]))
+        for name, key, expected in served:
             found = meta.get(key, b"").decode(errors="replace")
-            if found != expected:
+            if found not in expected:
                 raise UnsupportedFormatError(
-                    f"{path} has the {name} {found!r}, and this quelmdb serves {expected!r} alone; "
-                    "use a version of quelmdb that knows it",
+                    f"{path} has the {name} {found!r}, and this quelmdb serves {expected[0]!r} "
+                    "alone; use a version of quelmdb that knows it",
                     path=path,
-                    expected=expected,
+                    expected=expected[0],
                     found=found,
                 )
         durability = meta.get(layout.DURABILITY_KEY, b"").decode(errors="replace")
@@ -252,6 +258,7 @@ class Opened:
         self.environment.close(gone)
         self.owners.end()
         self._locks.close()
+        self.wakeup.close()
 
     def forget(self) -> None:
         """In the child of a fork: lets go of everything without ending the parent's use."""
@@ -268,6 +275,7 @@ class Opened:
         self.environment.forget(gone)
         self.names.forget()
         self.owners.end()
+        self.wakeup.close()
         self._locks.close()  # the child holds no locks yet, so none are dropped
 
 
@@ -296,7 +304,7 @@ def _new_meta(durability: str) -> list[tuple[bytes, bytes]]:
     return [
         layout.IDENTITY,
         (layout.FORMAT_KEY, layout.pack_number(layout.FORMAT_VERSION)),
-        (layout.FEATURES_KEY, b""),
+        (layout.FEATURES_KEY, layout.OPTIONS_FEATURE),
         (layout.WRITE_FEATURES_KEY, b""),
         layout.BYTE_ORDER,
         (layout.DURABILITY_KEY, durability.encode()),

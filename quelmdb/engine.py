@@ -49,6 +49,8 @@ class Databases(NamedTuple):
     worker_names: Database
     owners: Database
     meta: Database
+    by_option: Database | None
+    """None in a store of before there were options, opened for reading."""
 
 
 # --- Files ------------------------------------------------------------------
@@ -149,7 +151,8 @@ def structural_problems(directory: Path) -> list[str]:
 def opened_databases(
     engine: Engine, check: Callable[[dict[bytes, bytes]], None], *, readonly: bool
 ) -> Databases:
-    """The databases of what is open, once `check` was given the content of `meta`."""
+    """The databases of what is open, once `check` was given the content of `meta`. One that
+    was made before there were options gets the database for them, where it may be written."""
     if readonly:
         meta = engine.open_db(layout.META, create=False)
         with engine.begin() as transaction:
@@ -159,7 +162,11 @@ def opened_databases(
     # thread writes, LMDB would wait for the write lock with the GIL held.
     with engine.begin(write=True) as transaction:
         meta = engine.open_db(layout.META, transaction, create=False)
-        check(dict(transaction.cursor(meta)))
+        content = dict(transaction.cursor(meta))
+        check(content)
+        if content.get(layout.FEATURES_KEY) != layout.OPTIONS_FEATURE:
+            engine.open_db(layout.BY_OPTION, transaction)
+            transaction.put(layout.FEATURES_KEY, layout.OPTIONS_FEATURE, db=meta)
         return databases_of(engine, transaction, create=False)
 
 
@@ -180,6 +187,12 @@ def databases_of(engine: Engine, transaction: Transaction | None, *, create: boo
             create=create,
         )
 
+    def options() -> Database | None:
+        try:
+            return database(layout.BY_OPTION)
+        except lmdb.NotFoundError:
+            return None
+
     return Databases(
         jobs=database(layout.JOBS, integerkey=True),
         payloads=database(layout.PAYLOADS),
@@ -189,6 +202,7 @@ def databases_of(engine: Engine, transaction: Transaction | None, *, create: boo
         worker_names=database(layout.WORKER_NAMES, integerkey=True),
         owners=database(layout.OWNERS, integerkey=True),
         meta=database(layout.META),
+        by_option=options(),
     )
 
 

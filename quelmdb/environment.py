@@ -226,6 +226,7 @@ class Environment:
         """How many bytes of the file hold nothing, about: free, or about to be."""
         pages = 0
         for database in self.databases:
+            assert database is not None  # it was opened for writing
             stat = transaction.stat(database)
             pages += stat["branch_pages"] + stat["leaf_pages"] + stat["overflow_pages"]
         return self.used_bytes() - pages * self.page_size

@@ -22,6 +22,7 @@
     │   └── TooManyReadersError        (OSError)
     ├── JobError                       one job
     │   ├── JobExistsError             (ValueError)
+    │   ├── DuplicateJobError          (ValueError)   another one has its unique key
     │   ├── JobNotFoundError           (LookupError)
     │   ├── InvalidJobError            (ValueError, TypeError)
     │   ├── InvalidTransitionError     (ValueError)
@@ -149,6 +150,11 @@ class JobError(QuelmdbError):
 
 class JobExistsError(JobError, ValueError):
     """A job with that id is stored already. `update` replaces it."""
+
+
+class DuplicateJobError(JobError, ValueError):
+    """Another job that has not ended has the same unique key: `job_id` is its id, `found`
+    the key."""
 
 
 class JobNotFoundError(JobError, LookupError):

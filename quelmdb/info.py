@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from quelmdb import index, layout
 from quelmdb.directory import Opened
 from quelmdb.engine import Transaction
-from quelmdb.job import Status
 from quelmdb.owners import Owner
+from quelmdb.status import Status
 
 
 @dataclass(frozen=True, slots=True)

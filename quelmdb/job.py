@@ -1,122 +1,33 @@
-"""What a job is: its fields, its statuses, and which verb may change which status."""
+"""What a job is: its fields, checked when it is made, and decoded when they are looked at."""
 
 from __future__ import annotations
 
-import inspect
 import reprlib
-from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
-from enum import Enum, StrEnum
+from collections.abc import Callable, Iterable
+from datetime import datetime
 from typing import Any, Final
 
-from quelmdb.errors import DecodeError, InvalidJobError
+from quelmdb.errors import DecodeError
+from quelmdb.options import PLAIN, Failure, Options, Progress, failures_of, options_of
+from quelmdb.status import Status, status_of
+from quelmdb.values import (
+    MAX_ATTEMPT,
+    MAX_ID,
+    MAX_OWNER,
+    Worker,
+    check_id,
+    count_of,
+    error_text,
+    microseconds,
+    time_of,
+    worker_name,
+)
 
-
-class Status(StrEnum):
-    """Where a job stands. Que has the four queued, started, completed, failed."""
-
-    SCHEDULED = "scheduled"
-    QUEUED = "queued"
-    STARTED = "started"
-    COMPLETED = "completed"
-    FAILED = "failed"
-    CANCELLED = "cancelled"
-
-
-INCOMPLETE: Final = (Status.SCHEDULED, Status.QUEUED, Status.STARTED)
-
-# verb -> (status before, status after). insert, update and restore set any status.
-TRANSITIONS: Final[dict[str, tuple[Status, Status]]] = {
-    "claim": (Status.QUEUED, Status.STARTED),
-    "complete": (Status.STARTED, Status.COMPLETED),
-    "fail": (Status.STARTED, Status.FAILED),
-    "release": (Status.STARTED, Status.QUEUED),
-    "rescue": (Status.STARTED, Status.QUEUED),
-}
-
-
-class AnyWorker(Enum):
-    """The type of `ANY`, which stands for "all workers" where None is a worker."""
-
-    ANY = "any worker"
-
-    def __repr__(self) -> str:
-        return "ANY"
-
-
-ANY: Final = AnyWorker.ANY
-
-Decoded = tuple[Any, Any, str | None]
-"""Arguments, result and error."""
+Decoded = tuple[Any, Any, str | None, tuple[Failure, ...]]
+"""Arguments, result, error and failures."""
 
 Decode = Callable[[bytes], Decoded]
 """Makes them of the record of a stored job. Raises `DecodeError`."""
-
-Worker = str | type | Callable[..., Any] | None
-WorkerFilter = Worker | AnyWorker
-
-# An id that a caller chooses; the store counts on from the largest, up to MAX_ID.
-MAX_CHOSEN_ID: Final = 2**62
-MAX_ID: Final = 2**63 - 1
-MAX_ATTEMPT: Final = 2**32 - 1
-MAX_OWNER: Final = 2**32 - 1
-MAX_WORKER_BYTES: Final = 500
-MAX_ERROR: Final = 2**16
-_CUT: Final = "\n[...]\n"
-
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND: Final = timedelta(microseconds=1)
-_FIRST: Final = (datetime.min.replace(tzinfo=UTC) - _EPOCH) // _MICROSECOND
-_LAST: Final = (datetime.max.replace(tzinfo=UTC) - _EPOCH) // _MICROSECOND
-
-
-def worker_name(worker: Worker) -> str | None:
-    """The name that stands for `worker`: itself, ``module:qualname``, or None.
-
-    Raises `InvalidJobError` where it is empty, no text, or longer than
-    `MAX_WORKER_BYTES` in UTF-8.
-    """
-    if worker is None:
-        return None
-    if type(worker) is str and worker.isascii() and 0 < len(worker) <= MAX_WORKER_BYTES:
-        return worker
-    if isinstance(worker, str):
-        name = str(worker)
-    elif isinstance(worker, type) or inspect.isroutine(worker):
-        # A script's own module has another name in processes that it spawns.
-        module = "__main__" if worker.__module__ == "__mp_main__" else worker.__module__
-        name = f"{module}:{worker.__qualname__}"
-    else:
-        raise InvalidJobError(
-            f"a worker is a name, a class, a function or None, not {type(worker).__name__}",
-            found=worker,
-        )
-    try:
-        size = len(name.encode())
-    except UnicodeEncodeError as error:
-        raise InvalidJobError(
-            f"worker name {name!r} cannot be written as UTF-8: {error.reason}", found=name
-        ) from None
-    if not 0 < size <= MAX_WORKER_BYTES:
-        raise InvalidJobError(
-            f"a worker name has 1 to {MAX_WORKER_BYTES} bytes in UTF-8, this one has {size}",
-            expected=MAX_WORKER_BYTES,
-            found=size,
-        )
-    return name
-
-
-def check_id(value: object, limit: int = MAX_ID) -> int:
-    """`value` where it is an id: an int from 1 to `limit`. Raises `InvalidJobError`."""
-    if type(value) is not int:
-        raise InvalidJobError(
-            f"an id is an int, not {type(value).__name__} ({value!r})", found=value
-        )
-    if not 0 < value <= limit:
-        raise InvalidJobError(
-            f"an id is between 1 and {limit}, not {value}", expected=limit, found=value
-        )
-    return value
 
 
 def id_of(job_or_id: Job | int | None) -> int | None:
@@ -124,67 +35,6 @@ def id_of(job_or_id: Job | int | None) -> int | None:
     if isinstance(job_or_id, Job):
         return job_or_id.id
     return None if job_or_id is None else check_id(job_or_id)
-
-
-def microseconds(time: datetime) -> int:
-    """An aware datetime as whole microseconds since 1970 (UTC)."""
-    if not isinstance(time, datetime):
-        raise InvalidJobError(f"a time is a datetime, not {type(time).__name__}", found=time)
-    if time.tzinfo is None or time.utcoffset() is None:
-        raise InvalidJobError(f"{time!r} has no time zone; give an aware datetime", found=time)
-    return checked_time((time - _EPOCH) // _MICROSECOND)
-
-
-def checked_time(micros: int) -> int:
-    """`micros` where it is a time that a datetime can tell. Raises `InvalidJobError`."""
-    if type(micros) is not int or not _FIRST <= micros <= _LAST:
-        raise InvalidJobError(
-            f"a time is an int of microseconds since 1970 (UTC), years 1 to 9999, not {micros!r}",
-            found=micros,
-        )
-    return micros
-
-
-def time_of(micros: int) -> datetime:
-    """Microseconds since 1970 as an aware UTC datetime."""
-    try:
-        return _EPOCH + timedelta(microseconds=micros)
-    except OverflowError:
-        raise DecodeError(f"{micros} microseconds is no time", found=micros) from None
-
-
-def status_of(value: Any) -> Status:
-    """The status that `value` is or names. Raises `InvalidJobError`."""
-    if type(value) is Status:
-        return value
-    try:
-        return Status(value)
-    except ValueError:
-        raise InvalidJobError(
-            f"unknown status {value!r}; known are {', '.join(Status)}", found=value
-        ) from None
-
-
-def error_text(error: object) -> str:
-    """An error as it is kept: text for people, never refused. A lone surrogate is
-    escaped, and of more than `MAX_ERROR` characters the middle is left out.
-
-    Raises `InvalidJobError` where it is no text.
-    """
-    if not isinstance(error, str):
-        raise InvalidJobError(f"an error is text, not {type(error).__name__}", found=error)
-    if len(error) > MAX_ERROR:
-        half = MAX_ERROR // 2 - len(_CUT)
-        error = error[:half] + _CUT + error[-half:]
-    return error.encode("utf-8", "backslashreplace").decode()
-
-
-def _count(name: str, value: int, limit: int) -> int:
-    if type(value) is not int or not 0 <= value <= limit:
-        raise InvalidJobError(
-            f"{name} is an int between 0 and {limit}, not {value!r}", expected=limit, found=value
-        )
-    return value
 
 
 class Job:
@@ -204,7 +54,9 @@ class Job:
         "_created_at",
         "_decode",
         "_error",
+        "_failures",
         "_id",
+        "_options",
         "_owner",
         "_record",
         "_result",
@@ -224,8 +76,10 @@ class Job:
     _arguments: Any
     _result: Any
     _error: str | None
+    _failures: tuple[Failure, ...]
+    _options: Options
     # What a store reads, a store decodes: `_decode(record)` returns arguments,
-    # result and error. None once they are there.
+    # result, error and failures. None once they are there.
     _decode: Decode | None
     _record: bytes
 
@@ -243,19 +97,35 @@ class Job:
         owner: int = 0,
         result: Any = None,
         error: str | None = None,
+        run_at: datetime | None = None,
+        priority: int = 0,
+        unique_key: str | None = None,
+        max_attempts: int | None = None,
+        progress: Progress | None = None,
+        failures: Iterable[Failure] = (),
     ) -> None:
         self._id = None if id is None else check_id(id)
         self._worker = worker_name(worker)
         self._status = status if type(status) is Status else status_of(status)
         self._created_at = None if created_at is None else microseconds(created_at)
         self._updated_at = None if updated_at is None else microseconds(updated_at)
-        self._attempt = _count("attempt", attempt, MAX_ATTEMPT)
-        self._claim = _count("claim", claim, MAX_ID)
-        self._owner = _count("owner", owner, MAX_OWNER)
+        self._attempt = count_of("attempt", attempt, MAX_ATTEMPT)
+        self._claim = count_of("claim", claim, MAX_ID)
+        self._owner = count_of("owner", owner, MAX_OWNER)
         self._error = None if error is None else error_text(error)
         self._arguments = arguments
         self._result = result
         self._decode = None
+        self._failures = failures_of(failures) if failures else ()
+        self._options = PLAIN
+        if (
+            run_at
+            or priority != 0
+            or unique_key is not None
+            or max_attempts is not None
+            or progress
+        ):
+            self._options = options_of(run_at, priority, unique_key, max_attempts, progress)
 
     @property
     def id(self) -> int | None:
@@ -319,11 +189,44 @@ class Job:
             self._materialise()
         return self._error
 
+    @property
+    def failures(self) -> tuple[Failure, ...]:
+        """The latest attempts that did not complete it, at most 10, oldest first."""
+        if self._decode is not None:
+            self._materialise()
+        return self._failures
+
+    @property
+    def run_at(self) -> datetime | None:
+        """The time before which it is not to run."""
+        run_at = self._options.run_at
+        return None if run_at is None else time_of(run_at)
+
+    @property
+    def priority(self) -> int:
+        """Jobs of a higher one are claimed first."""
+        return self._options.priority
+
+    @property
+    def unique_key(self) -> str | None:
+        """No other job of the store that is scheduled, queued or started has it."""
+        return self._options.unique_key
+
+    @property
+    def max_attempts(self) -> int | None:
+        """How many attempts it has; None for no limit."""
+        return self._options.max_attempts
+
+    @property
+    def progress(self) -> Progress | None:
+        """What its worker has told of how far it got."""
+        return self._options.progress
+
     def _materialise(self) -> None:
         # Another thread may do the same: what it takes away last is looked at first.
         record, decode = self._record, self._decode
         if decode is not None:
-            self._arguments, self._result, self._error = decode(record)
+            self._arguments, self._result, self._error, self._failures = decode(record)
             self._decode = None
             self._record = b""
 
@@ -354,7 +257,7 @@ class Job:
             except DecodeError:
                 shown.append(f"{name}=<damaged>")
                 continue
-            if not (value is None or (name in NUMBERS and value == 0)):
+            if not is_empty(name, value):
                 shown.append(f"{name}={_shown(value)}")
         return f"Job({', '.join(shown)})"
 
@@ -371,7 +274,13 @@ def _shown(value: Any) -> str:
     return _shortened.repr(value)
 
 
-NUMBERS: Final = ("attempt", "claim", "owner")  # fields that are 0 where there is nothing to say
+NUMBERS: Final = ("attempt", "claim", "owner", "priority")  # 0 where there is nothing to say
+
+
+def is_empty(name: str, value: Any) -> bool:
+    """Whether a field says nothing: None, no failures, or a number that is 0."""
+    return value is None or (name in NUMBERS and value == 0) or (name == "failures" and not value)
+
 
 FIELDS: Final = (
     "id",
@@ -385,6 +294,12 @@ FIELDS: Final = (
     "owner",
     "result",
     "error",
+    "run_at",
+    "priority",
+    "unique_key",
+    "max_attempts",
+    "progress",
+    "failures",
 )
 
 
@@ -399,10 +314,11 @@ def stored_job(
     owner: int,
     record: bytes,
     decode: Decode,
+    options: Options = PLAIN,
 ) -> Job:
     """A job as a store keeps it: fields it has checked before (times in microseconds),
-    and a record of which `decode` makes arguments, result and error when they are
-    looked at. For stores alone; this is the path of every job that is listed."""
+    and a record of which `decode` makes arguments, result, error and failures when they
+    are looked at. For stores alone; this is the path of every job that is listed."""
     job: Job = _new(Job)
     job._id = id
     job._worker = worker
@@ -414,6 +330,7 @@ def stored_job(
     job._owner = owner
     job._record = record
     job._decode = decode
+    job._options = options
     return job
 
 

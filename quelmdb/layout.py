@@ -8,6 +8,8 @@
     reference := length crc                             (of what stands in `payloads`)
     crc       := CRC-32 of the 8 bytes of the id and all of the record before it
     payload   := (id part chunk) -> at most CHUNK bytes (key big-endian, 13 bytes)
+    option    := "D" run_at id | "P" priority id | "W" worker priority id -> nothing
+               | "U" unique key -> id | "Z" worker -> nothing      (key big-endian)
 
 Every number in this module reaches the disk and must never change its meaning.
 """
@@ -23,7 +25,7 @@ from struct import error as StructError
 from typing import Final
 from zlib import crc32
 
-from quelmdb.job import Status
+from quelmdb.status import Status
 
 
 class Damaged(ValueError):
@@ -37,6 +39,7 @@ DATA_FILE: Final = "data.mdb"
 LOCK_FILE: Final = "lock.mdb"
 OWNERS_FILE: Final = "owners.lock"
 BOOT_FILE: Final = "boot"  # only an ephemeral store has it
+WAKEUP_FILE: Final = "wakeup"
 
 # Of the owners file; byte N belongs to owner N, and owners end at 2**32 - 1.
 MAINTENANCE_BYTE: Final = 0
@@ -53,6 +56,7 @@ BY_WORKER_STATUS: Final = b"by_worker_status"
 WORKERS: Final = b"workers"
 WORKER_NAMES: Final = b"worker_names"
 OWNERS: Final = b"owners"
+BY_OPTION: Final = b"by_option"
 META: Final = b"meta"
 
 # --- Meta ------------------------------------------------------------------
@@ -60,8 +64,9 @@ META: Final = b"meta"
 IDENTITY: Final = (b"identity", b"quelmdb")
 FORMAT_VERSION: Final = 1
 FORMAT_KEY: Final = b"format"
-# Names of what a store uses beyond its version, one a line; version 1 knows none.
+# Names of what a store uses beyond its version, one a line.
 FEATURES_KEY: Final = b"features"  # needed to read it
+OPTIONS_FEATURE: Final = b"options"  # records with options or failures, and `by_option`
 WRITE_FEATURES_KEY: Final = b"features_to_write"  # needed to write it; reading is safe
 BYTE_ORDER: Final = (b"byte_order", sys.byteorder.encode())
 DURABILITY_KEY: Final = b"durability"
@@ -138,21 +143,30 @@ RECORD_VERSION: Final = 1
 ARGUMENTS_OUTSIDE: Final = 1
 RESULT_OUTSIDE: Final = 2
 ERROR_OUTSIDE: Final = 4
-_UNKNOWN_FLAGS: Final = ~7
+FAILURES_OUTSIDE: Final = 8
+RARE: Final = 16  # its extras have more than a result and an error
+CANCEL_REQUESTED: Final = 32
+_UNKNOWN_FLAGS: Final = ~63
 
 # Keys of the map of extras.
 EXTRA_RESULT: Final = "r"
 EXTRA_ERROR: Final = "e"
+EXTRA_FAILURES: Final = "f"
+EXTRA_OPTIONS: Final = "o"
+EXTRA_CLAIMED: Final = "c"  # claim and its time, where updated_at has become another
 
 # Parts of a job in `payloads`.
 ARGUMENTS: Final = 0
 RESULT: Final = 1
 ERROR: Final = 2
+FAILURES: Final = 3
 
-# A record with all its parts inline stays below half a page (2,022 bytes), and
-# so out of LMDB's overflow pages: 44 + 1024 + 2 x 384 + the map and the checksum.
+# A record with all its parts inline stays below half a page (2,022 bytes), and so out of
+# LMDB's overflow pages: 44 + 1024 + 2 x 384 + the map and the checksum; or, where there
+# are options of up to 360 bytes beside them, 44 + 1024 + 384 + 2 x 64 + 360 + the same.
 INLINE_ARGUMENTS: Final = 1024
 INLINE_EXTRA: Final = 384
+INLINE_BESIDE_OPTIONS: Final = 64
 CHUNK: Final = 2000
 
 _HEADER: Final = Struct("<BBBxIIIIqqQ")
@@ -300,3 +314,77 @@ def unpack_owner(value: bytes) -> tuple[int, int, bytes]:
         raise Damaged(f"{len(value)} bytes are too few")
     pid, started_at = _OWNER.unpack_from(value)
     return pid, started_at, value[_OWNER.size :]
+
+
+# --- Options ---------------------------------------------------------------
+
+# Kinds of keys of `by_option`. Numbers are big-endian, so that LMDB, which compares these
+# keys as bytes, sorts them; times are moved to be above 0, and priorities turned round, so
+# that the highest comes first.
+_DUE: Final = b"D"
+_PRIORITY: Final = b"P"
+_WORKER_PRIORITY: Final = b"W"
+_UNIQUE: Final = b"U"
+_PAUSED: Final = b"Z"
+_TIME_ID: Final = Struct(">QQ")
+_RANK_ID: Final = Struct(">IQ")
+_BIG_WORKER: Final = Struct(">I")
+_TIME_ZERO: Final = 2**63
+_LOWEST: Final = 2**32 - 1
+
+DUE_PREFIX: Final = _DUE
+PAUSED_PREFIX: Final = _PAUSED
+
+
+def due_key(run_at: int, job_id: int) -> bytes:
+    """Of a job that is scheduled for a time in microseconds since 1970."""
+    return _DUE + _TIME_ID.pack(run_at + _TIME_ZERO, job_id)
+
+
+def split_due_key(key: bytes) -> tuple[int, int]:
+    """Time and job id of such a key. Raises `Damaged` where it is none."""
+    try:
+        time, job_id = _TIME_ID.unpack(key[1:])
+    except StructError:
+        raise Damaged(f"{len(key)} bytes are no key of a due time") from None
+    return time - _TIME_ZERO, job_id
+
+
+def priority_prefix(worker: int | None) -> bytes:
+    """Of the keys of queued jobs with a priority: of all workers (None), or of one."""
+    return _PRIORITY if worker is None else _WORKER_PRIORITY + _BIG_WORKER.pack(worker)
+
+
+def priority_key(worker: int | None, priority: int, job_id: int) -> bytes:
+    """Of a queued job with a priority above 0."""
+    return priority_prefix(worker) + _RANK_ID.pack(_LOWEST - priority, job_id)
+
+
+def rank_and_id(key: bytes) -> tuple[int, int]:
+    """Of such a key: what is the smaller the higher its priority is, and the job id.
+    Raises `Damaged` where it is none."""
+    try:
+        rank, job_id = _RANK_ID.unpack(key[-_RANK_ID.size :])
+    except StructError:
+        raise Damaged(f"{len(key)} bytes are no key of a priority") from None
+    return rank, job_id
+
+
+def unique_key_of(text: str) -> bytes:
+    """The key of a job that has not ended and has a unique key; the value is its id."""
+    return _UNIQUE + text.encode()
+
+
+def paused_key(worker: int) -> bytes:
+    """The key that says that a worker is paused."""
+    return _PAUSED + _BIG_WORKER.pack(worker)
+
+
+def paused_worker(key: bytes) -> int:
+    """The worker of such a key. Raises `Damaged` where it is none."""
+    try:
+        (worker,) = _BIG_WORKER.unpack(key[1:])
+    except StructError:
+        raise Damaged(f"{len(key)} bytes are no key of a paused worker") from None
+    number: int = worker
+    return number

@@ -7,9 +7,9 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
+from quelmdb.claiming import Claim
 from quelmdb.job import Job
 from quelmdb.requests import Request, Verb
-from quelmdb.verbs import Claim
 
 
 class Mailbox:

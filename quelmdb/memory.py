@@ -1,22 +1,24 @@
 """MemoryStore: the contract on dictionaries, the reference that tests compare with.
 
-Nothing outlives the object, and one process uses it: every claim has the owner 1,
-and there is nobody to rescue from. Plain before fast: a listing, a count and a claim
+Nothing outlives the process, and one process uses it: there is nobody to rescue from but
+the store that one was `reopened` from. Plain before fast: a listing, a count and a claim
 look at every job.
 """
 
 from __future__ import annotations
 
+import logging
+import math
 import threading
 import time
 from abc import abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
+from datetime import datetime, timedelta
 from functools import partial
-from itertools import islice
 from typing import Any, Final, TypeVar, Unpack
 
+from quelmdb import tablemoves
 from quelmdb.codec import DEFAULT_LIMIT, Codec
 from quelmdb.errors import (
     InvalidJobError,
@@ -25,24 +27,34 @@ from quelmdb.errors import (
     StoreClosedError,
     WrongThreadError,
 )
-from quelmdb.job import (
-    ANY,
-    AnyWorker,
-    Job,
-    Status,
-    Worker,
-    WorkerFilter,
-    check_id,
-    id_of,
-    worker_name,
+from quelmdb.events import Event, Hook
+from quelmdb.job import Job, id_of
+from quelmdb.persistence import Clock, JobStore, JobView, Page, Problem, Reader, Snapshot
+from quelmdb.status import ENDED, Status
+from quelmdb.tables import (
+    NO_HOLD,
+    Table,
+    Transaction,
+    View,
+    decoded,
+    held_by_others,
+    id_in,
+    may_claim,
+    natural,
+    next_due,
+    problems,
+    select,
+    sorted_names,
 )
-from quelmdb.persistence import Clock, IdView, JobStore, JobView, Page, Problem, Reader, Snapshot
-from quelmdb.tables import Table, TableWrites, Transaction, claim, decoded, id_in, problems
-from quelmdb.writes import Batch, OnConflict, Operation, Submit
+from quelmdb.tablewrites import TableWrites, held
+from quelmdb.values import ANY, Worker, WorkerFilter, time_of, worker_name
+from quelmdb.writes import Batch, OnConflict, OnDuplicate, Operation, Submit
 
 _T = TypeVar("_T")
 
-_PAGE: Final = 256  # jobs copied out at a time
+_logger = logging.getLogger("quelmdb")
+
+_LOOK_SECONDS: Final = 1.0  # after which who waits looks again: the clock may have been moved
 
 
 class _MemoryReader(Reader):
@@ -61,10 +73,10 @@ class _MemoryReader(Reader):
         self, *statuses: Status | str, worker: WorkerFilter = ANY, **page: Unpack[Page]
     ) -> JobView:
         self._read(lambda table: None)
-        return _View(self._read, _select(statuses, worker, **page))
+        return View(self._read, select(statuses, worker, **page))
 
     def counts(self, worker: WorkerFilter = ANY) -> dict[Status, int]:
-        selection = _select((), worker)
+        selection = select((), worker)
         return self._read(
             lambda table: {
                 status: sum(job in selection and job.status is status for job in table.scan())
@@ -74,7 +86,7 @@ class _MemoryReader(Reader):
 
     def workers(self) -> list[str | None]:
         names = self._read(lambda table: {job.worker for job in table.jobs.values()})
-        return sorted(names, key=lambda name: (name is not None, name or ""))
+        return sorted_names(names)
 
 
 class MemoryStore(_MemoryReader, JobStore):
@@ -85,27 +97,34 @@ class MemoryStore(_MemoryReader, JobStore):
         self._clock = clock or (lambda: time.time_ns() // 1000)
         self._writes = TableWrites(Codec(argument_limit))
         self._table = Table()
+        self._owner = 1
+        self._hooks: tuple[_Listener, ...] = ()
         self._lock = threading.RLock()
+        self._changed = threading.Condition(self._lock)
         self._closed = False
+
+    def reopened(self) -> MemoryStore:
+        """Closes this one, and returns another one with the same jobs, in which nobody holds
+        what this one held: as a store that is closed and opened again."""
+        self.close()
+        store = MemoryStore(clock=self._clock)
+        store._writes, store._table, store._owner = self._writes, self._table, self._owner + 1
+        return store
 
     def initialize(self) -> None:
         self._read(lambda table: None)
 
-    def insert(self, job: Job) -> Job:
-        stored: Job = self._run(self._writes.insert(job))
-        return stored
+    def insert(self, job: Job, on_duplicate: OnDuplicate = "raise") -> Job:
+        return self._job(self._writes.insert(job, on_duplicate))
 
-    def insert_many(self, jobs: Iterable[Job]) -> list[Job]:
-        stored: list[Job] = self._run(self._writes.insert_many(jobs))
-        return stored
+    def insert_many(self, jobs: Iterable[Job], on_duplicate: OnDuplicate = "raise") -> list[Job]:
+        return self._jobs(self._writes.insert_many(jobs, on_duplicate))
 
     def update(self, job: Job) -> Job:
-        stored: Job = self._run(self._writes.update(job))
-        return stored
+        return self._job(self._writes.update(job))
 
     def update_many(self, jobs: Iterable[Job]) -> list[Job]:
-        stored: list[Job] = self._run(self._writes.update_many(jobs))
-        return stored
+        return self._jobs(self._writes.update_many(jobs))
 
     def destroy(self, job_or_id: Job | int | None) -> None:
         self.destroy_many([job_or_id])
@@ -114,8 +133,7 @@ class MemoryStore(_MemoryReader, JobStore):
         self._run(self._writes.destroy_many(jobs_or_ids))
 
     def restore(self, jobs: Iterable[Job], on_conflict: OnConflict = "error") -> list[Job]:
-        stored: list[Job] = self._run(self._writes.restore(jobs, on_conflict))
-        return stored
+        return self._jobs(self._writes.restore(jobs, on_conflict))
 
     def batch(self) -> Batch:
         self._read(lambda table: None)
@@ -131,40 +149,148 @@ class MemoryStore(_MemoryReader, JobStore):
 
     def claim(self, *workers: Worker, limit: int = 1) -> list[Job]:
         names = frozenset(map(worker_name, workers))
-        claimed: list[Job] = self._run(partial(claim, names=names, limit=_natural("limit", limit)))
-        return claimed
+        claim = partial(tablemoves.claim, names=names, limit=natural("limit", limit))
+        self._rescue_any()
+        return self._jobs(claim)
+
+    def wait(self, *workers: Worker, timeout: float | None = None) -> bool:
+        names = frozenset(map(worker_name, workers))
+        end = _deadline(timeout)
+        self._rescue_any()  # there are none to come: nobody else uses the table
+        with self._changed:
+            while not self._read(lambda table: self._has_some(table, names)):
+                left = end - time.monotonic()
+                if left <= 0:
+                    return False
+                self._changed.wait(min(left, self._read(self._idle_seconds)))
+        return True
+
+    def next_due(self) -> datetime | None:
+        return self._read(next_due)
 
     def complete(self, job: Job, result: Any = None) -> Job:
-        completed: Job = self._run(self._writes.complete(job, result))
-        return completed
+        return self._job(self._writes.complete(job, result))
 
-    def complete_many(self, jobs: Iterable[Job]) -> list[Job]:
-        completed: list[Job] = self._run(self._writes.complete_many(jobs))
-        return completed
+    def complete_many(self, jobs: Iterable[Job], results: Iterable[Any] | None = None) -> list[Job]:
+        return self._jobs(self._writes.complete_many(jobs, results))
 
-    def fail(self, job: Job, error: str) -> Job:
-        failed: Job = self._run(self._writes.fail(job, error))
-        return failed
+    def fail(self, job: Job, error: str | BaseException, retry_at: datetime | None = None) -> Job:
+        return self._job(self._writes.fail(job, error, retry_at))
 
     def release(self, job: Job) -> Job:
-        released: Job = self._run(self._writes.release(job))
-        return released
+        return self._job(self._writes.release(job))
+
+    def progress(
+        self, job: Job, done: int, total: int | None = None, note: str | None = None
+    ) -> Job:
+        return self._job(self._writes.progress(job, done, total, note))
+
+    def cancel(self, job_or_id: Job | int) -> Job:
+        return self._job(self._writes.cancel(job_or_id))
+
+    def cancel_many(self, jobs_or_ids: Iterable[Job | int]) -> list[Job]:
+        return self._jobs(self._writes.cancel_many(jobs_or_ids))
+
+    def cancel_requested(self, job: Job) -> bool:
+        job_id, claim = id_in(held(job)), job.claim
+
+        def is_requested(table: Table) -> bool:
+            stored = table.jobs.get(job_id)
+            if stored is None or stored.status is not Status.STARTED or stored.claim != claim:
+                return True
+            return table.holds.get(job_id, NO_HOLD).is_cancelled
+
+        return self._read(is_requested)
+
+    def retry(self, job_or_id: Job | int) -> Job:
+        return self._job(self._writes.retry(job_or_id))
+
+    def retry_many(self, jobs_or_ids: Iterable[Job | int]) -> list[Job]:
+        return self._jobs(self._writes.retry_many(jobs_or_ids))
+
+    def pause(self, worker: Worker) -> None:
+        self._run(self._writes.pause(worker))
+
+    def resume(self, worker: Worker) -> None:
+        self._run(self._writes.resume(worker))
+
+    def paused(self) -> list[str | None]:
+        return self._read(lambda table: sorted_names(table.paused))
 
     def rescue(self) -> list[Job]:
-        """Nothing: the only process that can hold a job is the one that asks."""
-        return self._read(lambda table: [])
+        """What was held by the store that this one was reopened from."""
+        return self._jobs(tablemoves.rescue)
+
+    def prune(
+        self,
+        *statuses: Status | str,
+        worker: WorkerFilter = ANY,
+        older_than: timedelta | None = None,
+        keep: int | None = None,
+    ) -> int:
+        chosen = select(statuses or ENDED, worker)
+        if not chosen.statuses <= {*ENDED}:
+            raise InvalidJobError(f"what has ended is pruned: {', '.join(ENDED)}")
+        kept = 0 if keep is None else natural("keep", keep)
+        age = None if older_than is None else _microseconds(older_than)
+
+        def prune(transaction: Transaction) -> int:
+            return tablemoves.prune(transaction, chosen, age, kept)
+
+        pruned: int = self._run(prune)
+        return pruned
+
+    def listen(self, hook: Hook) -> Callable[[], None]:
+        listener = _Listener(hook)
+
+        def end() -> None:
+            with self._lock:
+                self._hooks = tuple(other for other in self._hooks if other is not listener)
+
+        with self._lock:
+            self._read(lambda table: None)
+            self._hooks = (*self._hooks, listener)
+        return end
 
     def check(self) -> list[Problem]:
         return self._read(lambda table: list(problems(table)))
 
     def close(self) -> None:
-        self._closed = True
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
 
     def _read(self, question: Callable[[Table], _T]) -> _T:
         with self._lock:
             if self._closed:
                 raise StoreClosedError("this MemoryStore was closed")
             return question(self._table)
+
+    def _rescue_any(self) -> None:
+        if self._read(lambda table: any(held_by_others(table, self._owner))):
+            self.rescue()
+
+    def _has_some(self, table: Table, names: frozenset[str | None]) -> bool:
+        now = time_of(self._clock())
+        return any(may_claim(job, names, table.paused, now) for job in table.jobs.values())
+
+    def _idle_seconds(self, table: Table) -> float:
+        """How long a look would find no more than the last one, as the clock goes now."""
+        now = time_of(self._clock())
+        to_come = (
+            (job.run_at - now).total_seconds()
+            for job in table.jobs.values()
+            if job.status is Status.SCHEDULED and job.run_at is not None and job.run_at > now
+        )
+        return min(_LOOK_SECONDS, *to_come)
+
+    def _job(self, operation: Operation) -> Job:
+        job: Job = self._run(operation)
+        return job
+
+    def _jobs(self, operation: Operation) -> list[Job]:
+        jobs: list[Job] = self._run(operation)
+        return jobs
 
     def _run(self, operation: Operation) -> Any:
         return self._commit([operation])[0]
@@ -180,13 +306,48 @@ class MemoryStore(_MemoryReader, JobStore):
         return future
 
     def _commit(self, operations: Sequence[Operation]) -> list[Any]:
-        def run(table: Table) -> list[Any]:
-            transaction = Transaction(table, self._clock())
+        def run(table: Table) -> tuple[list[Any], list[Event], tuple[_Listener, ...]]:
+            transaction = Transaction(table, self._clock(), self._owner, bool(self._hooks))
             results = [operation(transaction) for operation in operations]
             transaction.apply()
-            return results
+            self._changed.notify_all()
+            return results, transaction.events, self._hooks
 
-        return self._read(run)
+        results, events, hooks = self._read(run)
+        for event in events:
+            for listener in hooks:
+                listener.tell(event)
+        return results
+
+
+class _Listener:
+    """A hook, once for each time that it was handed in."""
+
+    def __init__(self, hook: Hook) -> None:
+        self._hook = hook
+
+    def tell(self, event: Event) -> None:
+        try:
+            self._hook(event)
+        except Exception:
+            _logger.exception("a hook has raised, told of job %s: %s", event.job.id, event.kind)
+
+
+def _deadline(timeout: float | None) -> float:
+    """When a wait ends, by `time.monotonic`."""
+    if timeout is None:
+        return math.inf
+    if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not timeout >= 0:
+        raise InvalidJobError(
+            f"a timeout is None or a number of seconds from 0, not {timeout!r}", found=timeout
+        )
+    return time.monotonic() + timeout
+
+
+def _microseconds(age: timedelta) -> int:
+    if not isinstance(age, timedelta) or age < timedelta(0):
+        raise InvalidJobError(f"older_than is a timedelta from 0, not {age!r}", found=age)
+    return age // timedelta(microseconds=1)
 
 
 class _MemorySnapshot(_MemoryReader, Snapshot):
@@ -210,97 +371,3 @@ class _MemorySnapshot(_MemoryReader, Snapshot):
     def _check_thread(self) -> None:
         if threading.current_thread() is not self._thread:
             raise WrongThreadError("a snapshot is used in the thread that took it, no other")
-
-
-# --- Listings ----------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class _Selection:
-    statuses: frozenset[Status]
-    worker: str | AnyWorker | None
-    after: int | None
-    limit: int | None
-    reverse: bool
-
-    def __contains__(self, job: Job) -> bool:
-        return job.status in self.statuses and self.worker in (ANY, job.worker)
-
-
-def _select(
-    statuses: Sequence[Status | str],
-    worker: WorkerFilter,
-    after: int | None = None,
-    limit: int | None = None,
-    reverse: bool = False,
-) -> _Selection:
-    return _Selection(
-        frozenset(map(_status, statuses or Status)),
-        worker if isinstance(worker, AnyWorker) else worker_name(worker),
-        check_id(after) if after else None if after is None else _natural("after", after),
-        None if limit is None else _natural("limit", limit),
-        reverse,
-    )
-
-
-def _status(status: Status | str) -> Status:
-    try:
-        return Status(status)
-    except ValueError:
-        raise InvalidJobError(
-            f"unknown status {status!r}; known are {', '.join(Status)}", found=status
-        ) from None
-
-
-def _natural(name: str, value: int) -> int:
-    if type(value) is not int or value < 0:
-        raise InvalidJobError(f"{name} is an int from 0, not {value!r}", found=value)
-    return value
-
-
-class _View(JobView):
-    def __init__(
-        self, read: Callable[[Callable[[Table], Any]], Any], selection: _Selection
-    ) -> None:
-        self._read = read
-        self._selection = selection
-
-    def __iter__(self) -> Iterator[Job]:
-        return map(decoded, self.stored())
-
-    def __len__(self) -> int:
-        return len(self._page(self._selection.after, self._selection.limit))
-
-    def ids(self) -> IdView:
-        return _Ids(self)
-
-    def stored(self) -> Iterator[Job]:
-        """The listing with arguments still encoded."""
-        after, left = self._selection.after, self._selection.limit
-        while page := self._page(after, _PAGE if left is None else min(left, _PAGE)):
-            for job in page:
-                yield job
-                self._read(lambda table: None)  # raises where the store or snapshot ended
-            after = page[-1].id
-            left = None if left is None else left - len(page)
-
-    def _page(self, after: int | None, limit: int | None) -> list[Job]:
-        def page(table: Table) -> list[Job]:
-            found = (
-                job for job in table.scan(after, self._selection.reverse) if job in self._selection
-            )
-            return list(islice(found, limit))
-
-        jobs: list[Job] = self._read(page)
-        return jobs
-
-
-class _Ids:
-    def __init__(self, view: _View) -> None:
-        self._view = view
-
-    def __iter__(self) -> Iterator[int]:
-        return map(id_in, self._view.stored())
-
-    def __len__(self) -> int:
-        return len(self._view)

@@ -1,4 +1,4 @@
-"""Jobs that change their status: claimed, ended, released, rescued.
+"""Jobs that change their status: claimed, ended, released, rescued, cancelled.
 
 Their arguments stay where they are. Several are put together: one call of LMDB for
 each database is quicker than one for each job.
@@ -7,21 +7,43 @@ each database is quicker than one for each job.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
-from quelmdb import index
+from quelmdb import by_option, index
 from quelmdb.engine import put_all
-from quelmdb.job import Job, Status
+from quelmdb.extras import (
+    FLAG_OF,
+    PART_OF,
+    Extras,
+    decoded_failures,
+    packed,
+    rare_of,
+    unpacked,
+)
+from quelmdb.job import Job
 from quelmdb.layout import (
     ARGUMENTS_OUTSIDE,
+    CANCEL_REQUESTED,
+    ERROR_OUTSIDE,
+    EXTRA_ERROR,
+    EXTRA_OPTIONS,
+    EXTRA_RESULT,
+    FAILURES_OUTSIDE,
+    RARE,
     RECORD_VERSION,
+    RESULT_OUTSIDE,
     STATUS_CODES,
     body_of,
     pack_record,
     split_body,
 )
-from quelmdb.records import Content, delete_parts, put_parts
-from quelmdb.writer import Stored, Writer, parts_of
+from quelmdb.options import MAX_FAILURES, PLAIN, Failure, Options
+from quelmdb.records import Content, corrupt_record, delete_parts, put_parts, stored_parts
+from quelmdb.status import Status
+from quelmdb.stored import Stored, parts_of
+from quelmdb.writer import AWAKENING, Writer
+
+_EXTRAS_OUTSIDE: Final = RESULT_OUTSIDE | ERROR_OUTSIDE | FAILURES_OUTSIDE
 
 
 class Move(NamedTuple):
@@ -32,6 +54,19 @@ class Move(NamedTuple):
     stored: Stored
     record: bytes
     status: int
+
+
+class Change(NamedTuple):
+    """What changes behind the arguments of a job that has, or gets, more than an outcome."""
+
+    outcome: Extras | None = None
+    """Result and error; None: they stay."""
+    options: Options | None = None
+    """None: they stay."""
+    failure: Failure | None = None
+    """To be put behind the others."""
+    others: Extras | None = None
+    """Put in the place of what has these names."""
 
 
 def prepare(
@@ -46,9 +81,12 @@ def prepare(
     """The move of a stored job to another status [with another result and error, whose
     parts that stand outside of the record are put at once].
 
-    Raises `CorruptRecordError`; where no outcome is given before anything is changed.
+    Raises `CorruptRecordError` before anything is changed.
     """
-    flags, code = stored.flags, STATUS_CODES[status]
+    flags = stored.flags & ~CANCEL_REQUESTED
+    if flags & RARE:
+        change = Change() if outcome is None else Change(outcome_in(outcome))
+        return prepare_rare(writer, stored, status, attempt, owner, claim, change)
     if outcome is None:
         body = body_of(stored.record)
     else:
@@ -60,16 +98,46 @@ def prepare(
             delete_parts(writer.transaction, writer.databases, stored.id, *outdated)
             put_parts(writer.transaction, writer.databases, stored.id, outside)
         flags = (flags & ARGUMENTS_OUTSIDE) | outcome_flags
-    worker, length, created, now = (
-        stored.worker,
-        stored.arguments_length,
-        stored.created_at,
-        writer.now,
-    )
-    header = (RECORD_VERSION, code, flags, attempt, worker, owner, length, created, now, claim)
-    record = pack_record(stored.key, header, body)
-    job = writer.job(writer.name_of(stored), stored.key, header, record)
-    return Move(job, stored, record, code)
+    return _made(writer, stored, status, flags, attempt, owner, claim, body)
+
+
+def prepare_rare(
+    writer: Writer,
+    stored: Stored,
+    status: Status,
+    attempt: int,
+    owner: int,
+    claim: int,
+    change: Change,
+    requested: int = 0,
+) -> Move:
+    """The same of a job that has options or failures, or gets some. Its entries among the
+    options, and its parts outside of the record, are changed at once.
+
+    `requested` is the flag of a cancellation that is asked for, or 0.
+    """
+    writer.read(stored)  # raises where any of it is damaged
+    had, options = stored.entries, stored.options if change.options is None else change.options
+    extras = _changed(writer, stored, change)
+    flags, inside, outside = packed(extras)
+    code = STATUS_CODES[status]
+    writer.touched = True
+    has = by_option.entries(stored.id, stored.worker, code, options)
+    by_option.replace(writer.transaction, writer.databases, had, has)
+    outdated = parts_of(stored.flags & ~ARGUMENTS_OUTSIDE)
+    delete_parts(writer.transaction, writer.databases, stored.id, *outdated)
+    put_parts(writer.transaction, writer.databases, stored.id, outside)
+    flags |= (stored.flags & ARGUMENTS_OUTSIDE) | requested
+    body = split_body(stored.record)[0] + inside
+    return _made(writer, stored, status, flags, attempt, owner, claim, body)
+
+
+def outcome_in(content: Content) -> Extras:
+    """The whole result and error of what was encoded for a record."""
+    _, _, inside, outside = content
+    extras = unpacked(inside)
+    parts = dict(outside)
+    return {name: parts.get(PART_OF[name], value) for name, value in extras.items()}
 
 
 def move(writer: Writer, prepared: Move) -> Job:
@@ -77,7 +145,8 @@ def move(writer: Writer, prepared: Move) -> Job:
     job, stored, record, status = prepared
     writer.touched = True
     transaction, databases = writer.transaction, writer.databases
-    index.move(transaction, databases, stored.key, stored.worker, stored.code, status)
+    if status != stored.code:
+        index.move(transaction, databases, stored.key, stored.worker, stored.code, status)
     transaction.put(stored.key, record, db=databases.jobs)
     return job
 
@@ -92,3 +161,52 @@ def move_all(writer: Writer, prepared: Sequence[Move]) -> list[Job]:
     index.move_all(transaction, databases, entries)
     put_all(transaction, databases.jobs, [(was.key, record) for _, was, record, _ in prepared])
     return [job for job, _, _, _ in prepared]
+
+
+def _made(
+    writer: Writer,
+    stored: Stored,
+    status: Status,
+    flags: int,
+    attempt: int,
+    owner: int,
+    claim: int,
+    body: bytes,
+) -> Move:
+    code = STATUS_CODES[status]
+    if code in AWAKENING:
+        writer.awakens = True
+    worker, length, created, now = (
+        stored.worker,
+        stored.arguments_length,
+        stored.created_at,
+        writer.now,
+    )
+    header = (RECORD_VERSION, code, flags, attempt, worker, owner, length, created, now, claim)
+    record = pack_record(stored.key, header, body)
+    job = writer.job(writer.name_of(stored), stored.key, header, record)
+    return Move(job, stored, record, code)
+
+
+def _changed(writer: Writer, stored: Stored, change: Change) -> Extras:
+    """All that is to stand behind its arguments, whole. Raises `CorruptRecordError`."""
+    extras = stored.extras
+    if stored.flags & _EXTRAS_OUTSIDE:
+        parts = stored_parts(writer.transaction, writer.databases, stored.id)
+        for name, flag in FLAG_OF.items():
+            if stored.flags & flag:
+                extras[name] = parts.get(PART_OF[name], b"")
+    if change.outcome is not None:
+        extras.pop(EXTRA_RESULT, None)
+        extras.pop(EXTRA_ERROR, None)
+        extras |= change.outcome
+    if change.options is not None:
+        extras.pop(EXTRA_OPTIONS, None)
+        extras |= rare_of(change.options, ())
+    if change.failure is not None:
+        try:
+            failures = decoded_failures(extras)
+        except ValueError as error:
+            raise corrupt_record(stored.id, error) from None
+        extras |= rare_of(PLAIN, (*failures, change.failure)[-MAX_FAILURES:])
+    return extras | (change.others or {})

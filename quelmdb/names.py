@@ -6,7 +6,6 @@ from collections.abc import Mapping
 
 from quelmdb.engine import Databases, Transaction, put_new
 from quelmdb.errors import StoreFullError
-from quelmdb.job import Status
 from quelmdb.layout import (
     MAX_WORKER,
     NO_WORKER,
@@ -17,6 +16,7 @@ from quelmdb.layout import (
     unpack_number,
     worker_status_key,
 )
+from quelmdb.status import Status
 
 Kind = tuple[int, int, bytes, bytes]
 """Of the jobs of a worker that have a status: worker number, status code, and their keys

@@ -13,9 +13,9 @@ from typing import NamedTuple
 
 from quelmdb.boot import boot_id
 from quelmdb.engine import Databases, Transaction, put_new
-from quelmdb.job import MAX_OWNER
 from quelmdb.layout import pack_number, pack_owner, unpack_number, unpack_owner
 from quelmdb.lockfile import LockFile
+from quelmdb.values import MAX_OWNER
 
 
 class Owner(NamedTuple):

@@ -24,11 +24,13 @@ from quelmdb.errors import (
     SnapshotEndedError,
     WrongThreadError,
 )
-from quelmdb.job import ANY, Job, Status, WorkerFilter, check_id, id_of, status_of, worker_name
+from quelmdb.job import Job, id_of
 from quelmdb.layout import STATUS_CODES, STATUSES, pack_number, unpack_number
 from quelmdb.names import Names
 from quelmdb.persistence import IdView, JobView, Page, Reader, Snapshot
 from quelmdb.records import read_job, read_jobs
+from quelmdb.status import Status, status_of
+from quelmdb.values import ANY, WorkerFilter, check_id, worker_name
 
 T = TypeVar("T")
 

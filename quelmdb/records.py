@@ -8,18 +8,30 @@ from typing import Any, Final
 
 from quelmdb.codec import Codec, decode, decode_all
 from quelmdb.engine import Databases, Transaction, append_new
-from quelmdb.errors import CorruptRecordError, DecodeError
+from quelmdb.errors import CorruptRecordError
+from quelmdb.extras import (
+    FLAG_OF,
+    PART_OF,
+    Outside,
+    decoded_failures,
+    decoded_options,
+    decoded_outcome,
+    outcome_of,
+    packed,
+    rare_of,
+    unpacked,
+)
 from quelmdb.job import Decode, Decoded, Job, stored_job
 from quelmdb.layout import (
     ARGUMENTS,
     ARGUMENTS_OUTSIDE,
     ERROR,
     ERROR_OUTSIDE,
-    EXTRA_ERROR,
-    EXTRA_RESULT,
+    FAILURES,
+    FAILURES_OUTSIDE,
     FRAME_BYTES,
     INLINE_ARGUMENTS,
-    INLINE_EXTRA,
+    RARE,
     RESULT,
     RESULT_OUTSIDE,
     STATUSES,
@@ -39,18 +51,19 @@ from quelmdb.layout import (
     unpack_records,
 )
 from quelmdb.names import Names
+from quelmdb.options import PLAIN
 
-_OUTSIDE: Final = ARGUMENTS_OUTSIDE | RESULT_OUTSIDE | ERROR_OUTSIDE
+_OUTSIDE: Final = ARGUMENTS_OUTSIDE | RESULT_OUTSIDE | ERROR_OUTSIDE | FAILURES_OUTSIDE
 _WORKER: Final = 4  # among the fields of the header
 _RUN: Final = 64  # records that are decoded at once: who keeps one of the jobs keeps all of them
 _new: Final = object.__new__
 _NOTHING: Final = object()
-_PART_NAMES: Final = {ARGUMENTS: "arguments", RESULT: "results", ERROR: "errors"}
-_EXTRAS_CODEC: Final = Codec()  # of small maps that are made here
-
-
-Outside = tuple[tuple[int, bytes], ...]
-"""Parts for `payloads`: (part, content)."""
+_PART_NAMES: Final = {
+    ARGUMENTS: "arguments",
+    RESULT: "result",
+    ERROR: "error",
+    FAILURES: "failures",
+}
 
 Content = tuple[int, bytes, bytes, Outside]
 """What is variable in a record: flags, arguments and extras as they stand in it, and
@@ -58,37 +71,26 @@ what stands outside. A plain tuple, since one is made for every job that is inse
 
 
 def encode_content(codec: Codec, job: Job) -> Content:
-    """Arguments, result and error of a job. Raises `EncodeError`, `TooLargeError`."""
+    """All that is variable in a job. Raises `EncodeError`, `TooLargeError`."""
     arguments = codec.encode(job.arguments)
-    if len(arguments) <= INLINE_ARGUMENTS and job._result is None and job._error is None:
-        return 0, arguments, b"", ()  # the slots, since `job.arguments` has filled them
+    if (
+        len(arguments) <= INLINE_ARGUMENTS
+        and job._result is None  # the slots, since `job.arguments` has filled them
+        and job._error is None
+        and job._options is PLAIN
+        and not job._failures
+    ):
+        return 0, arguments, b"", ()
     argument_flags, arguments, outside = _inline_or_outside(arguments)
-    outcome_flags, _, extras, outcome_outside = encode_outcome(codec, job.result, job.error)
-    return argument_flags | outcome_flags, arguments, extras, outside + outcome_outside
+    extras = outcome_of(codec, job._result, job._error) | rare_of(job._options, job._failures)
+    flags, inside, extras_outside = packed(extras)
+    return argument_flags | flags, arguments, inside, outside + extras_outside
 
 
 def encode_outcome(codec: Codec, result: Any, error: str | None) -> Content:
     """Result and error alone, to be put behind arguments that are stored already."""
-    flags = 0
-    outside: list[tuple[int, bytes]] = []
-    extras: dict[str, Any] = {}
-    for name, value, what, part, flag in (
-        (EXTRA_RESULT, result, "result", RESULT, RESULT_OUTSIDE),
-        (EXTRA_ERROR, error, "error", ERROR, ERROR_OUTSIDE),
-    ):
-        if value is None:
-            continue
-        # An error has a bound of its own, below every limit that makes sense: `fail`
-        # is called by handlers of exceptions, and must not be refused for its text.
-        encoded = (codec if part == RESULT else _EXTRAS_CODEC).encode(value, what)
-        if len(encoded) <= INLINE_EXTRA:
-            extras[name] = encoded
-        else:
-            extras[name] = pack_reference(encoded)
-            outside.append((part, encoded))
-            flags |= flag
-    packed = _EXTRAS_CODEC.encode(extras) if extras else b""
-    return flags, b"", packed, tuple(outside)
+    flags, inside, outside = packed(outcome_of(codec, result, error))
+    return flags, b"", inside, outside
 
 
 def _inline_or_outside(arguments: bytes) -> tuple[int, bytes, Outside]:
@@ -175,6 +177,7 @@ def _inline_jobs(names: Names, found: Sequence[tuple[bytes, bytes]]) -> list[Job
         job._claim = claim
         job._owner = owner
         job._record = record
+        job._options = PLAIN
         if len(record) == FRAME_BYTES + length:
             plain.append(record)
             job._decode = decode_plain
@@ -208,7 +211,7 @@ class _Run:
                 self._ahead = dict(zip(records, arguments, strict=True))
         self._begun = True
         value = self._ahead.pop(record, _NOTHING)
-        return _decode_inline(record) if value is _NOTHING else (value, None, None)
+        return _decode_inline(record) if value is _NOTHING else (value, None, None, ())
 
 
 def job_of(
@@ -222,8 +225,11 @@ def job_of(
     """The job of an intact record. Raises `Damaged` where its payloads are damaged."""
     _, status, flags, attempt, _, owner, _, created, updated, claim = header
     decoding: Decode = _decode_inline
+    options = PLAIN
     if flags & _OUTSIDE:
         decoding = partial(_decode, _outside(transaction, databases, key, record))
+    if flags & RARE:
+        options = decoded_options(unpacked(split_body(record)[1]))
     return stored_job(
         unpack_number(key),
         worker,
@@ -235,6 +241,7 @@ def job_of(
         owner,
         record,
         decoding,
+        options,
     )
 
 
@@ -303,49 +310,34 @@ def _outside(
 
 
 def references(record: bytes) -> dict[int, bytes]:
-    """The references of an intact record, by part. Raises `Damaged` for a bad map."""
+    """The references of an intact record, by part. Raises `DecodeError` for a bad map."""
     flags = flags_of(record)
-    arguments, packed = split_body(record)
+    arguments, inside = split_body(record)
     found = {ARGUMENTS: arguments} if flags & ARGUMENTS_OUTSIDE else {}
-    if flags & (RESULT_OUTSIDE | ERROR_OUTSIDE):
-        extras = _extras(decode(packed))
-        if flags & RESULT_OUTSIDE:
-            found[RESULT] = extras.get(EXTRA_RESULT, b"")
-        if flags & ERROR_OUTSIDE:
-            found[ERROR] = extras.get(EXTRA_ERROR, b"")
+    if flags & (_OUTSIDE & ~ARGUMENTS_OUTSIDE):
+        extras = unpacked(inside)
+        for name, part in PART_OF.items():
+            if flags & FLAG_OF[name]:
+                found[part] = extras.get(name, b"")
     return found
 
 
-def _extras(extras: Any) -> dict[str, bytes]:
-    if not isinstance(extras, dict) or not all(type(value) is bytes for value in extras.values()):
-        raise DecodeError("its extras are no map of bytes")
-    return extras
-
-
 def _decode_inline(record: bytes) -> Decoded:
-    arguments, packed = split_body(record)
-    if not packed:
-        return decode(arguments), None, None
-    return decode(arguments), *_outcome(_extras(decode(packed)))
+    arguments, inside = split_body(record)
+    if not inside:
+        return decode(arguments), None, None, ()
+    extras = unpacked(inside)
+    return decode(arguments), *decoded_outcome(extras), decoded_failures(extras)
 
 
 def _decode(outside: dict[int, bytes], record: bytes) -> Decoded:
-    arguments, packed = split_body(record)
-    extras = _extras(decode(packed)) if packed else {}
-    if RESULT in outside:
-        extras[EXTRA_RESULT] = outside[RESULT]
-    if ERROR in outside:
-        extras[EXTRA_ERROR] = outside[ERROR]
-    return decode(outside.get(ARGUMENTS, arguments)), *_outcome(extras)
-
-
-def _outcome(extras: dict[str, bytes]) -> tuple[Any, str | None]:
-    """Result and error. Raises `DecodeError`."""
-    result, error = extras.get(EXTRA_RESULT), extras.get(EXTRA_ERROR)
-    text = None if error is None else decode(error)
-    if not isinstance(text, str | None):
-        raise DecodeError("its error is no text")
-    return None if result is None else decode(result), text
+    arguments, inside = split_body(record)
+    extras = unpacked(inside)
+    for name, part in PART_OF.items():
+        if part in outside:
+            extras[name] = outside[part]
+    arguments = outside.get(ARGUMENTS, arguments)
+    return decode(arguments), *decoded_outcome(extras), decoded_failures(extras)
 
 
 def _size_outside(job: Job) -> int:

@@ -6,23 +6,28 @@ import os
 import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
+from datetime import datetime, timedelta
 from typing import Any, TypedDict, TypeVar
 
 from quelmdb import registry
-from quelmdb.claims import Claims, drive
+from quelmdb.claiming import Claim
+from quelmdb.claims import Claims, deadline, drive
 from quelmdb.codec import DEFAULT_LIMIT, Codec
 from quelmdb.directory import Opened
 from quelmdb.durability import Durability, wanted
 from quelmdb.engine import Transaction
 from quelmdb.errors import StoreClosedError
+from quelmdb.events import Hook
 from quelmdb.info import StoreInfo, store_info
-from quelmdb.job import Job, Worker, checked_time
+from quelmdb.job import Job
 from quelmdb.maintenance.check import check
 from quelmdb.persistence import Clock, JobStore, Problem, Snapshot
 from quelmdb.reading import StoreReader, StoreSnapshot
 from quelmdb.requests import FutureRequest, Request, Verb
-from quelmdb.verbs import Claim, Verbs, all_of
-from quelmdb.writes import Batch, OnConflict, Submit
+from quelmdb.status import Status
+from quelmdb.values import ANY, Worker, WorkerFilter, checked_time
+from quelmdb.verbs import Verbs, all_of
+from quelmdb.writes import Batch, OnConflict, OnDuplicate, Submit
 
 T = TypeVar("T")
 R = TypeVar("R", bound=Request[Any])
@@ -100,8 +105,8 @@ class Store(StoreReader, JobStore):
         self._opened = opened
         self._committer = opened.committer
         self._verbs = Verbs(codec)
-        self._claims = Claims(self, self._verbs, opened.owners)
         self._now = _now if clock is None else lambda: checked_time(clock())
+        self._claims = Claims(self, self._verbs, opened.owners, self._now)
         self._write_timeout = write_timeout
         self._closed = False
 
@@ -118,11 +123,11 @@ class Store(StoreReader, JobStore):
 
     # --- Writing ------------------------------------------------------------
 
-    def insert(self, job: Job) -> Job:
-        return self._commit(self._verbs.insert(job))
+    def insert(self, job: Job, on_duplicate: OnDuplicate = "raise") -> Job:
+        return self._commit(self._verbs.insert(job, on_duplicate))
 
-    def insert_many(self, jobs: Iterable[Job]) -> list[Job]:
-        return self._commit(self._verbs.insert_many(jobs))
+    def insert_many(self, jobs: Iterable[Job], on_duplicate: OnDuplicate = "raise") -> list[Job]:
+        return self._commit(self._verbs.insert_many(jobs, on_duplicate))
 
     def update(self, job: Job) -> Job:
         return self._commit(self._verbs.update(job))
@@ -153,20 +158,80 @@ class Store(StoreReader, JobStore):
     def claim(self, *workers: Worker, limit: int = 1) -> list[Job]:
         return drive(self._claims.claim(workers, limit), self._commit, self._give_back)
 
+    def wait(self, *workers: Worker, timeout: float | None = None) -> bool:
+        names = self._claims.names(workers)
+        end = deadline(timeout)
+        while True:
+            seen = self._opened.wakeup.seen()  # before the look: what comes after it is heard
+            drive(self._claims.rescue_in_time(), self._commit, self._give_back)
+            idle = self._claims.idle_seconds(names)
+            if not idle:
+                return True
+            left = end - time.monotonic()
+            if left <= 0:
+                return False
+            self._opened.wakeup.wait(seen, min(idle, left))
+
+    def next_due(self) -> datetime | None:
+        return self._claims.next_due()
+
     def complete(self, job: Job, result: Any = None) -> Job:
         return self._commit(self._verbs.complete(job, result))
 
-    def complete_many(self, jobs: Iterable[Job]) -> list[Job]:
-        return self._commit(self._verbs.complete_many(jobs))
+    def complete_many(self, jobs: Iterable[Job], results: Iterable[Any] | None = None) -> list[Job]:
+        return self._commit(self._verbs.complete_many(jobs, results))
 
-    def fail(self, job: Job, error: str) -> Job:
-        return self._commit(self._verbs.fail(job, error))
+    def fail(self, job: Job, error: str | BaseException, retry_at: datetime | None = None) -> Job:
+        return self._commit(self._verbs.fail(job, error, retry_at))
 
     def release(self, job: Job) -> Job:
         return self._commit(self._verbs.release(job))
 
+    def progress(
+        self, job: Job, done: int, total: int | None = None, note: str | None = None
+    ) -> Job:
+        return self._commit(self._verbs.progress(job, done, total, note))
+
+    def cancel(self, job_or_id: Job | int) -> Job:
+        return self._commit(self._verbs.cancel(job_or_id))
+
+    def cancel_many(self, jobs_or_ids: Iterable[Job | int]) -> list[Job]:
+        return self._commit(self._verbs.cancel_many(jobs_or_ids))
+
+    def cancel_requested(self, job: Job) -> bool:
+        return self._claims.cancel_requested(job)
+
+    def retry(self, job_or_id: Job | int) -> Job:
+        return self._commit(self._verbs.retry(job_or_id))
+
+    def retry_many(self, jobs_or_ids: Iterable[Job | int]) -> list[Job]:
+        return self._commit(self._verbs.retry_many(jobs_or_ids))
+
+    def pause(self, worker: Worker) -> None:
+        self._commit(self._verbs.pause(worker))
+
+    def resume(self, worker: Worker) -> None:
+        self._commit(self._verbs.resume(worker))
+
+    def paused(self) -> list[str | None]:
+        return self._claims.paused()
+
     def rescue(self) -> list[Job]:
         return drive(self._claims.rescue(), self._commit, self._give_back)
+
+    def prune(
+        self,
+        *statuses: Status | str,
+        worker: WorkerFilter = ANY,
+        older_than: timedelta | None = None,
+        keep: int | None = None,
+    ) -> int:
+        steps = self._claims.prune(statuses, worker, older_than, keep)
+        return drive(steps, self._commit, self._give_back)
+
+    def listen(self, hook: Hook) -> Callable[[], None]:
+        self._raise_if_ended()
+        return self._committer.listen(hook)
 
     # --- The whole ----------------------------------------------------------
 

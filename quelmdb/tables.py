@@ -1,49 +1,54 @@
-"""Jobs in dictionaries: the table of a MemoryStore, its transactions, its writes."""
+"""Jobs in dictionaries: the table of a MemoryStore, its transactions, what is read of it."""
 
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right, insort
-from collections.abc import Iterable, Iterator
-from functools import partial
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
 from itertools import islice
-from typing import Any, Final, get_args
+from typing import Any, Final, NamedTuple
 
 from quelmdb import codec
-from quelmdb.codec import Codec
-from quelmdb.errors import (
-    InvalidJobError,
-    InvalidTransitionError,
-    JobExistsError,
-    JobNotFoundError,
-    StaleClaim,
-    StoreFullError,
-)
-from quelmdb.job import (
-    MAX_ATTEMPT,
-    MAX_CHOSEN_ID,
+from quelmdb.errors import DuplicateJobError, InvalidJobError, StoreFullError
+from quelmdb.events import Event, Kind
+from quelmdb.job import Job
+from quelmdb.persistence import IdView, JobView, Problem
+from quelmdb.status import INCOMPLETE, Status, status_of
+from quelmdb.values import (
+    ANY,
     MAX_ID,
-    TRANSITIONS,
-    Job,
-    Status,
+    AnyWorker,
+    WorkerFilter,
     check_id,
-    error_text,
-    id_of,
     time_of,
+    worker_name,
 )
-from quelmdb.persistence import Problem
-from quelmdb.writes import OnConflict, Operation
 
-OWNER: Final = 1  # of every claim: one process uses a MemoryStore
-_NOTHING: Final = Codec().encode(None)
+
+class Hold(NamedTuple):
+    """What is known of a job while it is started, and forgotten when it no longer is."""
+
+    since: datetime | None = None
+    """When it was claimed; None where nobody did."""
+    is_cancelled: bool = False
+    """Whether its cancellation was asked for."""
+
+
+NO_HOLD: Final = Hold()
+_PAGE: Final = 256  # jobs copied out at a time
 
 
 class Table:
-    """Jobs by id, and the next numbers. A stored job is a `Job` that has CBOR in the
-    place of its arguments and its result, so that nobody can change them."""
+    """Jobs by id, the next numbers, and what belongs to no job. A stored job is a `Job`
+    that has CBOR in the place of its arguments and its result, so that nobody can
+    change them."""
 
     def __init__(self) -> None:
         self.jobs: dict[int, Job] = {}
+        self.holds: dict[int, Hold] = {}  # by id; of jobs that are started
         self.ids: list[int] = []  # those of `jobs`, ascending
+        self.paused: frozenset[str | None] = frozenset()
         self.next_id = 1
         self.next_claim = 1
 
@@ -51,18 +56,25 @@ class Table:
         """Another table of the same jobs, for a snapshot. O(n)."""
         copy = Table()
         copy.jobs = self.jobs.copy()
+        copy.holds = self.holds.copy()
         copy.ids = self.ids.copy()
+        copy.paused = self.paused
         copy.next_id, copy.next_claim = self.next_id, self.next_claim
         return copy
 
-    def put(self, job_id: int, job: Job) -> None:
+    def put(self, job_id: int, job: Job, hold: Hold) -> None:
         """Stores `job`, in the place of what was there."""
         if job_id not in self.jobs:
             insort(self.ids, job_id)
         self.jobs[job_id] = job
+        if hold is NO_HOLD:
+            self.holds.pop(job_id, None)
+        else:
+            self.holds[job_id] = hold
 
     def drop(self, job_id: int) -> None:
         """Deletes the job with that id, if there is one."""
+        self.holds.pop(job_id, None)
         if self.jobs.pop(job_id, None) is not None:
             del self.ids[bisect_left(self.ids, job_id)]
 
@@ -78,25 +90,48 @@ class Table:
 
 
 class Transaction:
-    """Changes beside the table, until `apply` makes all of them."""
+    """Changes beside the table, until `apply` makes all of them. `owner` is the number of
+    who makes them; `is_heard`: somebody listens to what becomes of jobs."""
 
-    def __init__(self, table: Table, now: int) -> None:
+    def __init__(self, table: Table, now: int, owner: int, is_heard: bool) -> None:
         self.table = table
         self.now = time_of(now)
-        self._changes: dict[int, Job | None] = {}
+        self.owner = owner
+        self.paused = table.paused
+        self.events: list[Event] = []
+        self._is_heard = is_heard
+        self._changes: dict[int, tuple[Job, Hold] | None] = {}
         self._next_id = table.next_id
         self._next_claim = table.next_claim
 
     def get(self, job_id: int) -> Job | None:
         """The stored job with that id, as this transaction left it."""
-        return self._changes[job_id] if job_id in self._changes else self.table.jobs.get(job_id)
+        if job_id not in self._changes:
+            return self.table.jobs.get(job_id)
+        change = self._changes[job_id]
+        return None if change is None else change[0]
 
-    def put(self, job: Job) -> Job:
-        """Stores it, under the next id where it has none, and returns what a caller sees."""
+    def hold(self, job_id: int) -> Hold:
+        """What is known of a started job."""
+        if job_id not in self._changes:
+            return self.table.holds.get(job_id, NO_HOLD)
+        change = self._changes[job_id]
+        return NO_HOLD if change is None else change[1]
+
+    def jobs(self) -> Iterator[Job]:
+        """Every job as this transaction left it, by id."""
+        ids = self.table.ids
+        if self._changes:
+            ids = sorted({*ids, *self._changes})
+        return (job for job in map(self.get, ids) if job is not None)
+
+    def put(self, job: Job, hold: Hold = NO_HOLD) -> Job:
+        """Stores it, under the next id where it has none, and returns what a caller sees.
+        Whoever holds it loses it, unless `hold` says otherwise."""
         if job.id is None:
             job = job.replace(id=self._new_id())
         job_id = id_in(job)
-        self._changes[job_id] = job
+        self._changes[job_id] = (job, hold)
         self._next_id = max(self._next_id, job_id + 1)
         self.advance(job.claim)
         return decoded(job)
@@ -115,15 +150,51 @@ class Transaction:
             raise StoreFullError("no claim number is left: a restored job has the largest")
         return self._next_claim
 
+    def rival(self, job: Job) -> Job | None:
+        """The other job that has not ended and has the unique key of this one."""
+        if job.unique_key is None or job.status not in INCOMPLETE:
+            return None
+        for other in self.jobs():
+            if (
+                other.unique_key == job.unique_key
+                and other.status in INCOMPLETE
+                and other.id != job.id
+            ):
+                return other
+        return None
+
+    def refuse_rival(self, job: Job) -> None:
+        """Raises `DuplicateJobError` where there is one."""
+        rival = self.rival(job)
+        if rival is not None:
+            raise DuplicateJobError(
+                f"job {rival.id}, which has not ended, has the unique key {job.unique_key!r}",
+                job_id=rival.id,
+                found=job.unique_key,
+            )
+
+    def tell(self, kind: Kind, before: Job, after: Job) -> Job:
+        """Notes what has become of a job, which it returns. It is not put yet: what is
+        known of `before` tells how long it was in its state."""
+        if not self._is_heard:
+            return after
+        since = before.updated_at
+        if before.status is Status.STARTED:
+            since = self.hold(id_in(before)).since or since
+        seconds = 0.0 if since is None else (self.now - since).total_seconds()
+        self.events.append(Event(kind, decoded(after), max(seconds, 0.0)))
+        return after
+
     def apply(self) -> None:
         """Makes the changes. Cannot fail half-way."""
-        for job_id, job in self._changes.items():
-            if job is None:
+        for job_id, change in self._changes.items():
+            if change is None:
                 self.table.drop(job_id)
             else:
-                self.table.put(job_id, job)
+                self.table.put(job_id, *change)
         self.table.next_id = self._next_id
         self.table.next_claim = self._next_claim
+        self.table.paused = self.paused
 
     def _new_id(self) -> int:
         if self._next_id > MAX_ID:
@@ -144,196 +215,130 @@ def decoded(stored: Job) -> Job:
     )
 
 
-# --- Writes ------------------------------------------------------------------
+def sorted_names(names: Iterable[str | None]) -> list[str | None]:
+    """None first, then by name."""
+    return sorted(names, key=lambda name: (name is not None, name or ""))
 
 
-class TableWrites:
-    """The writes as operations on a `Transaction` (`quelmdb.persistence.Writes`)."""
-
-    def __init__(self, codec: Codec) -> None:
-        self._codec = codec
-
-    def insert(self, job: Job) -> Operation:
-        encoded = self._encoded(job)
-        _check_chosen(encoded)
-        return partial(_insert, job=encoded)
-
-    def insert_many(self, jobs: Iterable[Job]) -> Operation:
-        encoded = [self._encoded(job) for job in jobs]
-        for job in encoded:
-            _check_chosen(job)
-        return lambda transaction: [_insert(transaction, job) for job in encoded]
-
-    def update(self, job: Job) -> Operation:
-        return partial(_update, job=self._encoded(job))
-
-    def update_many(self, jobs: Iterable[Job]) -> Operation:
-        encoded = [self._encoded(job) for job in jobs]
-        return lambda transaction: [_update(transaction, job) for job in encoded]
-
-    def destroy_many(self, jobs_or_ids: Iterable[Job | int | None]) -> Operation:
-        ids = [job_id for job_id in map(id_of, jobs_or_ids) if job_id is not None]
-
-        def destroy(transaction: Transaction) -> None:
-            for job_id in ids:
-                transaction.drop(job_id)
-
-        return destroy
-
-    def restore(self, jobs: Iterable[Job], on_conflict: OnConflict) -> Operation:
-        if on_conflict not in get_args(OnConflict):
-            raise ValueError(f"on_conflict is one of {get_args(OnConflict)}, not {on_conflict!r}")
-        encoded = [self._encoded(job) for job in jobs]
-        for job in encoded:
-            check_id(job.id)
-            if job.claim > MAX_CHOSEN_ID:
-                raise InvalidJobError(f"a claim that is restored is at most {MAX_CHOSEN_ID}")
-        return partial(_restore, jobs=encoded, on_conflict=on_conflict)
-
-    def complete(self, job: Job, result: Any) -> Operation:
-        _check_claimed(job)
-        encoded = self._codec.encode(result, "result")
-        return partial(_end, verb="complete", job=job, result=encoded, error=None)
-
-    def complete_many(self, jobs: Iterable[Job]) -> Operation:
-        operations = [self.complete(job, None) for job in jobs]
-        return lambda transaction: [operation(transaction) for operation in operations]
-
-    def fail(self, job: Job, error: str) -> Operation:
-        _check_claimed(job)
-        return partial(_end, verb="fail", job=job, result=_NOTHING, error=error_text(error))
-
-    def release(self, job: Job) -> Operation:
-        _check_claimed(job)
-        return partial(_end, verb="release", job=job)
-
-    def _encoded(self, job: Job) -> Job:
-        _check_job(job)
-        return job.replace(
-            arguments=self._codec.encode(job.arguments),
-            result=self._codec.encode(job.result, "result"),
-        )
+def natural(name: str, value: object) -> int:
+    """`value` where it is an int from 0. Raises `InvalidJobError`."""
+    if type(value) is not int or value < 0:
+        raise InvalidJobError(f"{name} is an int from 0, not {value!r}", found=value)
+    return value
 
 
-def _insert(transaction: Transaction, job: Job) -> Job:
-    if job.id is not None and transaction.get(job.id) is not None:
-        raise JobExistsError(
-            f"a job with the id {job.id} is stored already; update replaces it", job_id=job.id
-        )
-    now = transaction.now
-    return transaction.put(job.replace(created_at=now, updated_at=now, attempt=0, claim=0, owner=0))
+# --- Reading -----------------------------------------------------------------
 
 
-def _update(transaction: Transaction, job: Job) -> Job:
-    stored = None if job.id is None else transaction.get(job.id)
-    if stored is None:
-        _check_chosen(job)
-        attempt, claim, owner, created_at = 0, 0, 0, transaction.now
-    else:
-        attempt, claim, owner, created_at = (
-            stored.attempt,
-            stored.claim,
-            stored.owner,
-            stored.created_at or transaction.now,
-        )
-        if job.status is not Status.STARTED:
-            owner = 0
-        elif stored.status is not Status.STARTED:
-            claim = 0  # started without one: no holder of an old claim may end it
-    return transaction.put(
-        job.replace(
-            created_at=job.created_at or created_at,
-            updated_at=transaction.now,
-            attempt=attempt,
-            claim=claim,
-            owner=owner,
-        )
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """The jobs of a listing."""
+
+    statuses: frozenset[Status]
+    worker: str | AnyWorker | None
+    after: int | None = None
+    limit: int | None = None
+    reverse: bool = False
+
+    def __contains__(self, job: Job) -> bool:
+        return job.status in self.statuses and self.worker in (ANY, job.worker)
+
+
+def select(
+    statuses: Sequence[Status | str],
+    worker: WorkerFilter,
+    after: int | None = None,
+    limit: int | None = None,
+    reverse: bool = False,
+) -> Selection:
+    """What a caller asks for, checked. Raises `InvalidJobError`."""
+    return Selection(
+        frozenset(map(status_of, statuses or Status)),
+        worker if isinstance(worker, AnyWorker) else worker_name(worker),
+        check_id(after) if after else None if after is None else natural("after", after),
+        None if limit is None else natural("limit", limit),
+        reverse,
     )
 
 
-def _restore(transaction: Transaction, jobs: list[Job], on_conflict: OnConflict) -> list[Job]:
-    stored = []
-    for job in jobs:
-        taken = transaction.get(id_in(job)) is not None
-        if taken and on_conflict == "error":
-            raise JobExistsError(
-                f"a job with the id {job.id} is stored already; skip it or replace it",
-                job_id=job.id,
+class View(JobView):
+    """The listing of a table that `read` hands to whoever asks, or raises."""
+
+    def __init__(self, read: Callable[[Callable[[Table], Any]], Any], selection: Selection) -> None:
+        self._read = read
+        self._selection = selection
+
+    def __iter__(self) -> Iterator[Job]:
+        return map(decoded, self.stored())
+
+    def __len__(self) -> int:
+        return len(self._page(self._selection.after, self._selection.limit))
+
+    def ids(self) -> IdView:
+        return _Ids(self)
+
+    def stored(self) -> Iterator[Job]:
+        """The listing with arguments still encoded."""
+        after, left = self._selection.after, self._selection.limit
+        while page := self._page(after, _PAGE if left is None else min(left, _PAGE)):
+            for job in page:
+                yield job
+                self._read(lambda table: None)  # raises where the store or snapshot ended
+            after = page[-1].id
+            left = None if left is None else left - len(page)
+
+    def _page(self, after: int | None, limit: int | None) -> list[Job]:
+        def page(table: Table) -> list[Job]:
+            found = (
+                job for job in table.scan(after, self._selection.reverse) if job in self._selection
             )
-        if not taken or on_conflict == "replace":
-            transaction.advance(job.claim)
-            stored.append(
-                transaction.put(
-                    job.replace(
-                        created_at=job.created_at or transaction.now,
-                        updated_at=job.updated_at or transaction.now,
-                        claim=0 if job.status is Status.STARTED else job.claim,
-                        owner=0,
-                    )
-                )
-            )
-    return stored
+            return list(islice(found, limit))
+
+        jobs: list[Job] = self._read(page)
+        return jobs
 
 
-def claim(transaction: Transaction, names: frozenset[str | None], limit: int) -> list[Job]:
-    """Takes up to `limit` queued jobs of these workers (of all, where there is no name)."""
-    before, after = TRANSITIONS["claim"]
-    claimable = (
-        job
-        for job in transaction.table.scan()
-        if job.status is before and (not names or job.worker in names)
-    )
-    return [
-        transaction.put(
-            job.replace(
-                status=after,
-                attempt=min(job.attempt + 1, MAX_ATTEMPT),
-                claim=transaction.new_claim(),
-                owner=OWNER,
-                updated_at=transaction.now,
-            )
-        )
-        for job in islice(claimable, limit)
-    ]
+class _Ids:
+    def __init__(self, view: View) -> None:
+        self._view = view
+
+    def __iter__(self) -> Iterator[int]:
+        return map(id_in, self._view.stored())
+
+    def __len__(self) -> int:
+        return len(self._view)
 
 
-def _end(transaction: Transaction, verb: str, job: Job, **changes: Any) -> Job:
-    before, after = TRANSITIONS[verb]
-    stored = transaction.get(id_in(job))
-    if stored is None:
-        raise JobNotFoundError(f"no job with the id {job.id} is stored", job_id=job.id)
-    if stored.status is not before or stored.claim != job.claim:
-        raise StaleClaim(
-            f"job {job.id} is {stored.status} under claim {stored.claim}, no longer {before} "
-            f"under claim {job.claim}",
-            job_id=job.id,
-            expected=job.claim,
-            found=stored.claim,
-        )
-    if verb == "release":
-        changes["attempt"] = max(0, stored.attempt - 1)
-    return transaction.put(
-        stored.replace(status=after, owner=0, updated_at=transaction.now, **changes)
+def next_due(table: Table) -> datetime | None:
+    """The earliest time at which a scheduled job is due."""
+    return min(
+        (
+            job.run_at
+            for job in table.jobs.values()
+            if job.status is Status.SCHEDULED and job.run_at
+        ),
+        default=None,
     )
 
 
-def _check_job(job: object) -> None:
-    if not isinstance(job, Job):
-        raise InvalidJobError(f"a job is a Job, not {type(job).__name__}", found=job)
+def is_due(job: Job, now: datetime) -> bool:
+    """Whether a job waits for a time that has come."""
+    return job.status is Status.SCHEDULED and job.run_at is not None and job.run_at <= now
 
 
-def _check_chosen(job: Job) -> None:
-    if job.id is not None:
-        check_id(job.id, MAX_CHOSEN_ID)
+def held_by_others(table: Table, owner: int) -> Iterator[Job]:
+    """What is started by another one than this owner, by id."""
+    return (
+        job for job in table.scan() if job.status is Status.STARTED and job.owner not in (0, owner)
+    )
 
 
-def _check_claimed(job: Job) -> None:
-    _check_job(job)
-    check_id(job.id)
-    if job.claim == 0:
-        raise InvalidTransitionError(
-            f"job {job.id} was never claimed, so there is nothing to end", job_id=job.id
-        )
+def may_claim(
+    job: Job, names: frozenset[str | None], paused: frozenset[str | None], now: datetime
+) -> bool:
+    """Whether a claim for these workers (for all, where there is no name) can have it."""
+    is_ready = job.status is Status.QUEUED or is_due(job, now)
+    return is_ready and job.worker not in paused and (not names or job.worker in names)
 
 
 # --- Check -------------------------------------------------------------------
@@ -343,6 +348,7 @@ def problems(table: Table) -> Iterator[Problem]:
     """Every rule of a table that does not hold. O(n log n)."""
     if table.ids != sorted(table.jobs):
         yield Problem("ids", "the sorted ids are not those of the jobs")
+    keys: dict[str, int] = {}
     for job_id, job in table.jobs.items():
         if job.id != job_id:
             yield Problem("id", f"it says that its id is {job.id}", job_id)
@@ -354,3 +360,11 @@ def problems(table: Table) -> Iterator[Problem]:
             yield Problem("owner", f"{job.status} under claim {job.claim} has an owner", job_id)
         if job.created_at is None or job.updated_at is None:
             yield Problem("times", "a time is missing", job_id)
+        if job.unique_key is not None and job.status in INCOMPLETE:
+            other = keys.setdefault(job.unique_key, job_id)
+            if other != job_id:
+                yield Problem("unique-key", f"job {other} has its unique key", job_id)
+    for job_id in table.holds:
+        held = table.jobs.get(job_id)
+        if held is None or held.status is not Status.STARTED:
+            yield Problem("hold", "it is held, and not started", job_id)

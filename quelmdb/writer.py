@@ -3,27 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Final, NamedTuple
+from typing import Final
 
-from quelmdb import index, owners
+from quelmdb import by_option, index, owners
 from quelmdb.counters import Counters
 from quelmdb.engine import Transaction, put_new
 from quelmdb.environment import Environment
-from quelmdb.job import MAX_OWNER, Job, Status
+from quelmdb.errors import DuplicateJobError
+from quelmdb.events import Event
+from quelmdb.events import Kind as EventKind
+from quelmdb.job import Job
 from quelmdb.layout import (
-    ARGUMENTS,
-    ARGUMENTS_OUTSIDE,
-    ERROR,
-    ERROR_OUTSIDE,
     MAX_WORKER,
     NEXT_OWNER,
     NEXT_WORKER,
     NO_WORKER,
+    RARE,
     RECORD_VERSION,
-    RESULT,
-    RESULT_OUTSIDE,
     STATUS_CODES,
-    STATUSES,
     Header,
     pack_number,
     pack_record,
@@ -31,6 +28,7 @@ from quelmdb.layout import (
     unpack_record,
 )
 from quelmdb.names import Kind, Names, kind
+from quelmdb.options import Options
 from quelmdb.owners import Owners
 from quelmdb.records import (
     Content,
@@ -39,35 +37,19 @@ from quelmdb.records import (
     job_of,
     put_parts,
 )
+from quelmdb.status import INCOMPLETE, Status
+from quelmdb.stored import Stored, parts_of, verified
+from quelmdb.values import MAX_OWNER
 
 # Bytes that an insert adds to the file, about, beside its content: the record's
 # header, two index entries, and the pages that a transaction copies.
 _GROWTH_A_JOB: Final = 160
 _GROWTH_A_TRANSACTION: Final = 64 * 1024
 
+AWAKENING: Final = (STATUS_CODES[Status.SCHEDULED], STATUS_CODES[Status.QUEUED])
+
 Draft = tuple[Job, Content]
 """A job that is checked and encoded, and waits for its transaction."""
-
-
-class Stored(NamedTuple):
-    """A job as it stands in the open transaction, verified."""
-
-    id: int
-    key: bytes
-    record: bytes
-    code: int
-    """Of its status."""
-    flags: int
-    attempt: int
-    worker: int
-    owner: int
-    arguments_length: int
-    created_at: int
-    claim: int
-
-    @property
-    def status(self) -> Status:
-        return STATUSES[self.code]
 
 
 class Writer:
@@ -83,8 +65,10 @@ class Writer:
         "_new_owner",
         "_owner",
         "_owners",
+        "awakens",
         "counters",
         "databases",
+        "events",
         "has_learnt",
         "new_names",
         "now",
@@ -103,6 +87,10 @@ class Writer:
         """Whether anything was changed since `begin`, or `go_on`."""
         self.has_learnt = False
         """Whether the transaction has given a number to a worker, or to this process."""
+        self.awakens = False
+        """Whether who waits for jobs may find some behind this transaction."""
+        self.events: list[Event] | None = None
+        """What it tells those who listen; None where nobody does."""
         self.new_names: dict[str, int] = {}
         """Names that this transaction interned."""
         self._environment = environment
@@ -114,11 +102,12 @@ class Writer:
         self._is_verified = False  # that it is registered, since others have written
         self._new_owner: int | None = None  # where it got it in this one; its lock is held
 
-    def begin(self, transaction: Transaction, now: int) -> None:
-        """A transaction has begun."""
+    def begin(self, transaction: Transaction, now: int, is_heard: bool) -> None:
+        """A transaction has begun. `is_heard`: somebody listens to what becomes of jobs."""
         self.transaction = transaction
         self.now = now
-        self.touched = False
+        self.touched = self.awakens = False
+        self.events = [] if is_heard else None
         self._growth = _GROWTH_A_TRANSACTION
         self._owner = None
         self.counters.begin(transaction)
@@ -187,6 +176,10 @@ class Writer:
         status = STATUS_CODES[job._status]
         put_parts(self.transaction, self.databases, job_id, outside)
         index.enter(self.transaction, self.databases, key, worker, status)
+        if flags & RARE:
+            entries = by_option.entries(job_id, worker, status, job._options)
+            by_option.replace(self.transaction, self.databases, by_option.NO_ENTRIES, entries)
+        self.awakens = self.awakens or status in AWAKENING
         length = len(arguments)
         header = (
             RECORD_VERSION,
@@ -204,18 +197,30 @@ class Writer:
         put_new(self.transaction, self.databases.jobs, key, record)
         return self.job(job._worker, key, header, record)
 
-    def replace(self, stored: Stored, draft: Draft, created: int, owner: int, claim: int) -> Job:
-        """Another job under the same id; the attempt stays."""
-        self.touched = True
+    def replace(
+        self,
+        stored: Stored,
+        draft: Draft,
+        created: int,
+        attempt: int,
+        owner: int,
+        claim: int,
+    ) -> Job:
+        """Another job under the same id."""
         job, (flags, arguments, extras, outside) = draft
         worker = self.number_of(job._worker)
         status, was = STATUS_CODES[job._status], stored.code
+        had = stored.entries
+        self.touched = True
         delete_parts(self.transaction, self.databases, stored.id, *parts_of(stored.flags))
         put_parts(self.transaction, self.databases, stored.id, outside)
         if (worker, status) != (stored.worker, was):
             index.leave(self.transaction, self.databases, stored.key, stored.worker, was)
             index.enter(self.transaction, self.databases, stored.key, worker, status)
-        attempt, length, now = stored.attempt, len(arguments), self.now
+        has = by_option.entries(stored.id, worker, status, job._options)
+        by_option.replace(self.transaction, self.databases, had, has)
+        self.awakens = self.awakens or status in AWAKENING
+        length, now = len(arguments), self.now
         header = (
             RECORD_VERSION,
             status,
@@ -234,17 +239,56 @@ class Writer:
 
     def remove(self, stored: Stored) -> None:
         """Deletes a job and all that belongs to it."""
+        had = stored.entries
         self.touched = True
         was = stored.code
+        by_option.replace(self.transaction, self.databases, had, by_option.NO_ENTRIES)
         self.transaction.delete(stored.key, db=self.databases.jobs)
         delete_parts(self.transaction, self.databases, stored.id, *parts_of(stored.flags))
         index.leave(self.transaction, self.databases, stored.key, stored.worker, was)
 
-    def keys(self, status: Status, names: Sequence[str | None]) -> index.Keys:
-        """The jobs of a status of these workers, of all where none is named."""
+    def keys(self, status: Status, workers: Sequence[int] | None) -> index.Keys:
+        """The jobs of a status of these workers, of all where it is None."""
+        return index.Keys(self.databases, [STATUS_CODES[status]], workers)
+
+    def numbers_of(self, names: Sequence[str | None]) -> list[int] | None:
+        """The numbers of those of these workers that have one; None, for all workers, where
+        there is no name."""
+        if not names:
+            return None
         found = [self._names.number(self.transaction, name) for name in names]
-        numbers = [number for number in found if number is not None]
-        return index.Keys(self.databases, [STATUS_CODES[status]], numbers if names else None)
+        return [number for number in found if number is not None]
+
+    def without_paused(self, workers: list[int] | None) -> list[int] | None:
+        """The same without those that are paused."""
+        paused = by_option.paused(self.transaction, self.databases)
+        if not paused:
+            return workers
+        known = index.workers(self.transaction, self.databases) if workers is None else workers
+        return [number for number in known if number not in paused]
+
+    def refuse_duplicate(self, options: Options, status: Status, job_id: int | None) -> None:
+        """Raises `DuplicateJobError` where a job of that id (None: a new one) may not have
+        its unique key beside the others."""
+        holder = self.holder(options, status)
+        if holder is not None and holder != job_id:
+            raise DuplicateJobError(
+                f"job {holder}, which has not ended, has the unique key {options.unique_key!r}; "
+                "insert with on_duplicate to skip or replace",
+                job_id=holder,
+                found=options.unique_key,
+            )
+
+    def holder(self, options: Options, status: Status) -> int | None:
+        """The id of the job that has the unique key which a job of that status needs."""
+        if options.unique_key is None or status not in INCOMPLETE:
+            return None
+        return by_option.holder(self.transaction, self.databases, options.unique_key)
+
+    def tell(self, kind: EventKind, job: Job, was: Stored) -> None:
+        """Notes an event for those who listen."""
+        if self.events is not None:
+            self.events.append(Event(kind, job, max(self.now - was.since, 0) / 1e6))
 
     def owner(self) -> int:
         """The number of this process, which gets one, and its lock, when first asked."""
@@ -283,6 +327,11 @@ class Writer:
         except ValueError as error:
             raise corrupt_record(unpack_number(key), error) from None
 
+    def read(self, stored: Stored) -> Job:
+        """The job that stands there."""
+        header = unpack_record(stored.key, stored.record)
+        return self.job(self.name_of(stored), stored.key, header, stored.record)
+
     def kind_of(self, name: str | None, status: Status) -> Kind:
         """What jobs of a worker that have a status have in common."""
         found = self._names.kinds.get((name, status))
@@ -317,27 +366,3 @@ class Writer:
             return self._names.name(self.transaction, stored.worker)
         except ValueError as error:
             raise corrupt_record(stored.id, error) from None
-
-
-def verified(job_id: int, key: bytes, record: bytes) -> Stored:
-    """A record as it stands in the transaction. Raises `CorruptRecordError`."""
-    try:
-        header = unpack_record(key, record)
-    except ValueError as error:
-        raise corrupt_record(job_id, error) from None
-    _, status, flags, attempt, worker, owner, length, created, _, claim = header
-    return Stored(
-        job_id, key, record, status, flags, attempt, worker, owner, length, created, claim
-    )
-
-
-def parts_of(flags: int) -> list[int]:
-    return [
-        part
-        for part, flag in (
-            (ARGUMENTS, ARGUMENTS_OUTSIDE),
-            (RESULT, RESULT_OUTSIDE),
-            (ERROR, ERROR_OUTSIDE),
-        )
-        if flags & flag
-    ]

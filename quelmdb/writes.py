@@ -5,13 +5,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
+from datetime import datetime
 from types import TracebackType
 from typing import Any, Literal, Protocol, Self
 
 from quelmdb.errors import BatchError
 from quelmdb.job import Job
+from quelmdb.values import Worker
 
 OnConflict = Literal["error", "skip", "replace"]
+"""Of ids that are taken."""
+
+OnDuplicate = Literal["raise", "skip", "replace"]
+"""Of unique keys that are taken."""
 
 Operation = Callable[[Any], Any]
 """A write that is checked and encoded, and takes a store's open transaction."""
@@ -21,9 +27,9 @@ class Writes(Protocol):
     """The writes of a store as operations: each method raises for bad input at
     once, and returns what is left to be done inside the transaction."""
 
-    def insert(self, job: Job) -> Operation: ...
+    def insert(self, job: Job, on_duplicate: OnDuplicate) -> Operation: ...
 
-    def insert_many(self, jobs: Iterable[Job]) -> Operation: ...
+    def insert_many(self, jobs: Iterable[Job], on_duplicate: OnDuplicate) -> Operation: ...
 
     def update(self, job: Job) -> Operation: ...
 
@@ -35,11 +41,27 @@ class Writes(Protocol):
 
     def complete(self, job: Job, result: Any) -> Operation: ...
 
-    def complete_many(self, jobs: Iterable[Job]) -> Operation: ...
+    def complete_many(self, jobs: Iterable[Job], results: Iterable[Any] | None) -> Operation: ...
 
-    def fail(self, job: Job, error: str) -> Operation: ...
+    def fail(
+        self, job: Job, error: str | BaseException, retry_at: datetime | None
+    ) -> Operation: ...
 
     def release(self, job: Job) -> Operation: ...
+
+    def progress(self, job: Job, done: int, total: int | None, note: str | None) -> Operation: ...
+
+    def cancel(self, job_or_id: Job | int) -> Operation: ...
+
+    def cancel_many(self, jobs_or_ids: Iterable[Job | int]) -> Operation: ...
+
+    def retry(self, job_or_id: Job | int) -> Operation: ...
+
+    def retry_many(self, jobs_or_ids: Iterable[Job | int]) -> Operation: ...
+
+    def pause(self, worker: Worker) -> Operation: ...
+
+    def resume(self, worker: Worker) -> Operation: ...
 
 
 class Recorder:
@@ -55,11 +77,11 @@ class Recorder:
         self.results: list[Any] = []
         """After the block: what each call would have returned from the store, in order."""
 
-    def insert(self, job: Job) -> None:
-        self._record(self._writes.insert(job))
+    def insert(self, job: Job, on_duplicate: OnDuplicate = "raise") -> None:
+        self._record(self._writes.insert(job, on_duplicate))
 
-    def insert_many(self, jobs: Iterable[Job]) -> None:
-        self._record(self._writes.insert_many(jobs))
+    def insert_many(self, jobs: Iterable[Job], on_duplicate: OnDuplicate = "raise") -> None:
+        self._record(self._writes.insert_many(jobs, on_duplicate))
 
     def update(self, job: Job) -> None:
         self._record(self._writes.update(job))
@@ -76,14 +98,37 @@ class Recorder:
     def complete(self, job: Job, result: Any = None) -> None:
         self._record(self._writes.complete(job, result))
 
-    def complete_many(self, jobs: Iterable[Job]) -> None:
-        self._record(self._writes.complete_many(jobs))
+    def complete_many(self, jobs: Iterable[Job], results: Iterable[Any] | None = None) -> None:
+        self._record(self._writes.complete_many(jobs, results))
 
-    def fail(self, job: Job, error: str) -> None:
-        self._record(self._writes.fail(job, error))
+    def fail(self, job: Job, error: str | BaseException, retry_at: datetime | None = None) -> None:
+        self._record(self._writes.fail(job, error, retry_at))
 
     def release(self, job: Job) -> None:
         self._record(self._writes.release(job))
+
+    def progress(
+        self, job: Job, done: int, total: int | None = None, note: str | None = None
+    ) -> None:
+        self._record(self._writes.progress(job, done, total, note))
+
+    def cancel(self, job_or_id: Job | int) -> None:
+        self._record(self._writes.cancel(job_or_id))
+
+    def cancel_many(self, jobs_or_ids: Iterable[Job | int]) -> None:
+        self._record(self._writes.cancel_many(jobs_or_ids))
+
+    def retry(self, job_or_id: Job | int) -> None:
+        self._record(self._writes.retry(job_or_id))
+
+    def retry_many(self, jobs_or_ids: Iterable[Job | int]) -> None:
+        self._record(self._writes.retry_many(jobs_or_ids))
+
+    def pause(self, worker: Worker) -> None:
+        self._record(self._writes.pause(worker))
+
+    def resume(self, worker: Worker) -> None:
+        self._record(self._writes.resume(worker))
 
     def _record(self, operation: Operation) -> None:
         if self._recorded is None:
@@ -141,11 +186,13 @@ class Submit:
         self._writes = writes
         self._send = send
 
-    def insert(self, job: Job) -> Future[Job]:
-        return self._send(self._writes.insert(job))
+    def insert(self, job: Job, on_duplicate: OnDuplicate = "raise") -> Future[Job]:
+        return self._send(self._writes.insert(job, on_duplicate))
 
-    def insert_many(self, jobs: Iterable[Job]) -> Future[list[Job]]:
-        return self._send(self._writes.insert_many(jobs))
+    def insert_many(
+        self, jobs: Iterable[Job], on_duplicate: OnDuplicate = "raise"
+    ) -> Future[list[Job]]:
+        return self._send(self._writes.insert_many(jobs, on_duplicate))
 
     def update(self, job: Job) -> Future[Job]:
         return self._send(self._writes.update(job))
@@ -165,11 +212,38 @@ class Submit:
     def complete(self, job: Job, result: Any = None) -> Future[Job]:
         return self._send(self._writes.complete(job, result))
 
-    def complete_many(self, jobs: Iterable[Job]) -> Future[list[Job]]:
-        return self._send(self._writes.complete_many(jobs))
+    def complete_many(
+        self, jobs: Iterable[Job], results: Iterable[Any] | None = None
+    ) -> Future[list[Job]]:
+        return self._send(self._writes.complete_many(jobs, results))
 
-    def fail(self, job: Job, error: str) -> Future[Job]:
-        return self._send(self._writes.fail(job, error))
+    def fail(
+        self, job: Job, error: str | BaseException, retry_at: datetime | None = None
+    ) -> Future[Job]:
+        return self._send(self._writes.fail(job, error, retry_at))
 
     def release(self, job: Job) -> Future[Job]:
         return self._send(self._writes.release(job))
+
+    def progress(
+        self, job: Job, done: int, total: int | None = None, note: str | None = None
+    ) -> Future[Job]:
+        return self._send(self._writes.progress(job, done, total, note))
+
+    def cancel(self, job_or_id: Job | int) -> Future[Job]:
+        return self._send(self._writes.cancel(job_or_id))
+
+    def cancel_many(self, jobs_or_ids: Iterable[Job | int]) -> Future[list[Job]]:
+        return self._send(self._writes.cancel_many(jobs_or_ids))
+
+    def retry(self, job_or_id: Job | int) -> Future[Job]:
+        return self._send(self._writes.retry(job_or_id))
+
+    def retry_many(self, jobs_or_ids: Iterable[Job | int]) -> Future[list[Job]]:
+        return self._send(self._writes.retry_many(jobs_or_ids))
+
+    def pause(self, worker: Worker) -> Future[None]:
+        return self._send(self._writes.pause(worker))
+
+    def resume(self, worker: Worker) -> Future[None]:
+        return self._send(self._writes.resume(worker))

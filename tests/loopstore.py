@@ -6,16 +6,20 @@ import asyncio
 import threading
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from datetime import datetime, timedelta
 from inspect import isawaitable
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar, Unpack, overload
 
 import quelmdb.aio
-from quelmdb.job import ANY, Job, Status, Worker, WorkerFilter
+from quelmdb.events import Hook
+from quelmdb.job import Job
 from quelmdb.persistence import IdView, JobStore, JobView, Page, Problem, Snapshot
+from quelmdb.status import Status
 from quelmdb.store import Options
-from quelmdb.writes import Batch, OnConflict, Operation, Submit
+from quelmdb.values import ANY, Worker, WorkerFilter
+from quelmdb.writes import Batch, OnConflict, OnDuplicate, Operation, Submit
 
 T = TypeVar("T")
 
@@ -108,12 +112,12 @@ class LoopStore(JobStore):
         """An open store is ready; a closed one says that it is closed."""
         self.ask(lambda: self.store.info())
 
-    def insert(self, job: Job) -> Job:
-        return self.ask(lambda: self.store.insert(job))
+    def insert(self, job: Job, on_duplicate: OnDuplicate = "raise") -> Job:
+        return self.ask(lambda: self.store.insert(job, on_duplicate))
 
-    def insert_many(self, jobs: Iterable[Job]) -> list[Job]:
+    def insert_many(self, jobs: Iterable[Job], on_duplicate: OnDuplicate = "raise") -> list[Job]:
         given = list(jobs)  # they may come from a view of this store
-        return self.ask(lambda: self.store.insert_many(given))
+        return self.ask(lambda: self.store.insert_many(given, on_duplicate))
 
     def update(self, job: Job) -> Job:
         return self.ask(lambda: self.store.update(job))
@@ -157,15 +161,66 @@ class LoopStore(JobStore):
     def complete(self, job: Job, result: Any = None) -> Job:
         return self.ask(lambda: self.store.complete(job, result))
 
-    def complete_many(self, jobs: Iterable[Job]) -> list[Job]:
-        given = list(jobs)
-        return self.ask(lambda: self.store.complete_many(given))
+    def complete_many(self, jobs: Iterable[Job], results: Iterable[Any] | None = None) -> list[Job]:
+        given, of_them = list(jobs), None if results is None else list(results)
+        return self.ask(lambda: self.store.complete_many(given, of_them))
 
-    def fail(self, job: Job, error: str) -> Job:
-        return self.ask(lambda: self.store.fail(job, error))
+    def fail(self, job: Job, error: str | BaseException, retry_at: datetime | None = None) -> Job:
+        return self.ask(lambda: self.store.fail(job, error, retry_at))
 
     def release(self, job: Job) -> Job:
         return self.ask(lambda: self.store.release(job))
+
+    def progress(
+        self, job: Job, done: int, total: int | None = None, note: str | None = None
+    ) -> Job:
+        return self.ask(lambda: self.store.progress(job, done, total, note))
+
+    def cancel(self, job_or_id: Job | int) -> Job:
+        return self.ask(lambda: self.store.cancel(job_or_id))
+
+    def cancel_many(self, jobs_or_ids: Iterable[Job | int]) -> list[Job]:
+        given = list(jobs_or_ids)
+        return self.ask(lambda: self.store.cancel_many(given))
+
+    def cancel_requested(self, job: Job) -> bool:
+        return self.ask(lambda: self.store.cancel_requested(job))
+
+    def retry(self, job_or_id: Job | int) -> Job:
+        return self.ask(lambda: self.store.retry(job_or_id))
+
+    def retry_many(self, jobs_or_ids: Iterable[Job | int]) -> list[Job]:
+        given = list(jobs_or_ids)
+        return self.ask(lambda: self.store.retry_many(given))
+
+    def pause(self, worker: Worker) -> None:
+        self.ask(lambda: self.store.pause(worker))
+
+    def resume(self, worker: Worker) -> None:
+        self.ask(lambda: self.store.resume(worker))
+
+    def paused(self) -> list[str | None]:
+        return self.ask(lambda: self.store.paused())
+
+    def next_due(self) -> datetime | None:
+        return self.ask(lambda: self.store.next_due())
+
+    def prune(
+        self,
+        *statuses: Status | str,
+        worker: WorkerFilter = ANY,
+        older_than: timedelta | None = None,
+        keep: int | None = None,
+    ) -> int:
+        return self.ask(
+            lambda: self.store.prune(*statuses, worker=worker, older_than=older_than, keep=keep)
+        )
+
+    def wait(self, *workers: Worker, timeout: float | None = None) -> bool:
+        return self.ask(lambda: self.store.wait(*workers, timeout=timeout))
+
+    def listen(self, hook: Hook) -> Callable[[], None]:
+        return self.ask(lambda: self.store.listen(hook))
 
     def rescue(self) -> list[Job]:
         return self.ask(lambda: self.store.rescue())

@@ -5,14 +5,18 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Iterator
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Self, TypeVar, Unpack
 
 import quelmdb
-from quelmdb.job import ANY, Job, Status, Worker, WorkerFilter
+from quelmdb.events import Hook
+from quelmdb.job import Job
 from quelmdb.persistence import Clock, IdView, JobStore, JobView, Page, Problem, Snapshot
 from quelmdb.requests import FutureRequest
-from quelmdb.writes import Batch, OnConflict, Submit
+from quelmdb.status import Status
+from quelmdb.values import ANY, Worker, WorkerFilter
+from quelmdb.writes import Batch, OnConflict, OnDuplicate, Submit
 
 T = TypeVar("T")
 
@@ -27,6 +31,7 @@ class ReopeningStore(JobStore):
         self._lock = threading.RLock()
         self._users = 0  # snapshots and iterations
         self._closed = False
+        self._hooks: list[Hook] = []
         self.store = quelmdb.open(path, clock=clock)
         self.reopened = 0
 
@@ -36,6 +41,8 @@ class ReopeningStore(JobStore):
             if not (self._users or self._closed or self._holds_jobs()):
                 self.store.close()
                 self.store = quelmdb.open(self._path, clock=self._clock)
+                for hook in self._hooks:
+                    self.store.listen(hook)
                 self.reopened += 1
             return question(self.store)
 
@@ -90,12 +97,12 @@ class ReopeningStore(JobStore):
     def initialize(self) -> None:
         self._write(lambda store: store.initialize())
 
-    def insert(self, job: Job) -> Job:
-        return self._write(lambda store: store.insert(job))
+    def insert(self, job: Job, on_duplicate: OnDuplicate = "raise") -> Job:
+        return self._write(lambda store: store.insert(job, on_duplicate))
 
-    def insert_many(self, jobs: Iterable[Job]) -> list[Job]:
+    def insert_many(self, jobs: Iterable[Job], on_duplicate: OnDuplicate = "raise") -> list[Job]:
         given = list(jobs)  # they may come from a view of this store
-        return self._write(lambda store: store.insert_many(given))
+        return self._write(lambda store: store.insert_many(given, on_duplicate))
 
     def update(self, job: Job) -> Job:
         return self._write(lambda store: store.update(job))
@@ -137,15 +144,79 @@ class ReopeningStore(JobStore):
     def complete(self, job: Job, result: Any = None) -> Job:
         return self._write(lambda store: store.complete(job, result))
 
-    def complete_many(self, jobs: Iterable[Job]) -> list[Job]:
-        given = list(jobs)
-        return self._write(lambda store: store.complete_many(given))
+    def complete_many(self, jobs: Iterable[Job], results: Iterable[Any] | None = None) -> list[Job]:
+        given, of_them = list(jobs), None if results is None else list(results)
+        return self._write(lambda store: store.complete_many(given, of_them))
 
-    def fail(self, job: Job, error: str) -> Job:
-        return self._write(lambda store: store.fail(job, error))
+    def fail(self, job: Job, error: str | BaseException, retry_at: datetime | None = None) -> Job:
+        return self._write(lambda store: store.fail(job, error, retry_at))
 
     def release(self, job: Job) -> Job:
         return self._write(lambda store: store.release(job))
+
+    def progress(
+        self, job: Job, done: int, total: int | None = None, note: str | None = None
+    ) -> Job:
+        return self._write(lambda store: store.progress(job, done, total, note))
+
+    def cancel(self, job_or_id: Job | int) -> Job:
+        return self._write(lambda store: store.cancel(job_or_id))
+
+    def cancel_many(self, jobs_or_ids: Iterable[Job | int]) -> list[Job]:
+        given = list(jobs_or_ids)
+        return self._write(lambda store: store.cancel_many(given))
+
+    def cancel_requested(self, job: Job) -> bool:
+        return self._write(lambda store: store.cancel_requested(job))
+
+    def retry(self, job_or_id: Job | int) -> Job:
+        return self._write(lambda store: store.retry(job_or_id))
+
+    def retry_many(self, jobs_or_ids: Iterable[Job | int]) -> list[Job]:
+        given = list(jobs_or_ids)
+        return self._write(lambda store: store.retry_many(given))
+
+    def pause(self, worker: Worker) -> None:
+        self._write(lambda store: store.pause(worker))
+
+    def resume(self, worker: Worker) -> None:
+        self._write(lambda store: store.resume(worker))
+
+    def paused(self) -> list[str | None]:
+        return self._write(lambda store: store.paused())
+
+    def next_due(self) -> datetime | None:
+        return self._write(lambda store: store.next_due())
+
+    def prune(
+        self,
+        *statuses: Status | str,
+        worker: WorkerFilter = ANY,
+        older_than: timedelta | None = None,
+        keep: int | None = None,
+    ) -> int:
+        return self._write(
+            lambda store: store.prune(*statuses, worker=worker, older_than=older_than, keep=keep)
+        )
+
+    def wait(self, *workers: Worker, timeout: float | None = None) -> bool:
+        store = self.read_on(lambda store: store)  # not under the lock: others are to write
+        try:
+            return store.wait(*workers, timeout=timeout)
+        finally:
+            self.leave()
+
+    def listen(self, hook: Hook) -> Callable[[], None]:
+        with self._lock:
+            self._hooks.append(hook)
+            self.store.listen(hook)
+        return lambda: self._unlisten(hook)
+
+    def _unlisten(self, hook: Hook) -> None:
+        with self._lock:
+            if hook in self._hooks:
+                self._hooks.remove(hook)
+                self.store._committer.hooks.remove(hook)
 
     def rescue(self) -> list[Job]:
         return self._write(lambda store: store.rescue())

@@ -33,7 +33,7 @@ from quelmdb.mailbox import AwaitedRequest
 from quelmdb.persistence import Clock
 from quelmdb.testing import JobStoreContract
 from quelmdb.testing.rules.helpers import id_of
-from quelmdb.verbs import Claim
+from quelmdb.claiming import Claim
 from tests.children import Child
 from tests.loopstore import LoopStore, LoopThread
 

@@ -34,7 +34,7 @@ VALUES = [
     None,
     {"user": 7, "template": "welcome"},
     [1, [2, {"a": [3.5, b"\xf7", "\x1equelmd"]}]],
-    quelmdb.job.time_of(0),
+    quelmdb.values.time_of(0),
     Decimal("1.25"),
     2**80,
     "x" * 1000,

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from quelmdb.job import TRANSITIONS
+from quelmdb.status import TRANSITIONS
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]

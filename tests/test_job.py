@@ -11,7 +11,9 @@ from typing import Any
 import pytest
 
 from quelmdb import ANY, InvalidJobError, Job, Status
-from quelmdb.job import FIELDS, MAX_ID, MAX_WORKER_BYTES, TRANSITIONS
+from quelmdb.job import FIELDS
+from quelmdb.status import TRANSITIONS
+from quelmdb.values import MAX_ID, MAX_WORKER_BYTES
 
 NOON = datetime(2026, 2, 3, 12, tzinfo=UTC)
 WHOLE = Job(

@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 
 from quelmdb.errors import TooLargeError
-from quelmdb.job import ANY, Job, WorkerFilter
+from quelmdb.job import Job
 from quelmdb.memory import MemoryStore
 from quelmdb.persistence import Clock, Persistence
 from quelmdb.testing import JobStoreContract, PersistenceContract
+from quelmdb.values import ANY, WorkerFilter
 
 
 class TestMemoryStore(JobStoreContract):

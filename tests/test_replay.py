@@ -10,11 +10,13 @@ from typing import Any, Unpack
 import pytest
 
 from quelmdb.errors import JobExistsError
-from quelmdb.job import ANY, Job, Status, WorkerFilter
+from quelmdb.job import Job
 from quelmdb.memory import MemoryStore
 from quelmdb.persistence import IdView, JobView, Page
+from quelmdb.status import Status
 from quelmdb.testing import ManualClock, Mismatch, load_trace, replay, trace_names
 from quelmdb.testing.replay import Trace
+from quelmdb.values import ANY, WorkerFilter
 
 
 class _ChangedView(JobView):

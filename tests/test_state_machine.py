@@ -25,9 +25,9 @@ from hypothesis.stateful import (
 
 import quelmdb
 from quelmdb import ANY, Job, JobStore, MemoryStore, Status
-from quelmdb.job import MAX_CHOSEN_ID, MAX_ID
 from quelmdb.persistence import Reader, Snapshot
 from quelmdb.testing import ManualClock
+from quelmdb.values import MAX_CHOSEN_ID, MAX_ID
 
 SHORT = settings(
     max_examples=40,

@@ -31,14 +31,20 @@ READS: Final[dict[str, Callable[[Reader], object]]] = {
 
 STORE_READS: Final[dict[str, Callable[[quelmdb.Store], Any]]] = {
     **READS,
+    "cancel_requested": lambda store: store.cancel_requested(_JOB),
     "check": lambda store: store.check(),
     "info": lambda store: store.info(),
     "initialize": lambda store: store.initialize(),
+    "listen": lambda store: store.listen(print)(),
+    "next_due": lambda store: store.next_due(),
+    "paused": lambda store: store.paused(),
     "snapshot": lambda store: store.snapshot().close(),
 }
 
 WRITES: Final[dict[str, Callable[[quelmdb.Store], Any]]] = {
     "batch": lambda store: _batch(store),
+    "cancel": lambda store: store.cancel(1),
+    "cancel_many": lambda store: store.cancel_many([1]),
     "claim": lambda store: store.claim("a"),
     "complete": lambda store: store.complete(_JOB),
     "complete_many": lambda store: store.complete_many([_JOB]),
@@ -47,12 +53,19 @@ WRITES: Final[dict[str, Callable[[quelmdb.Store], Any]]] = {
     "fail": lambda store: store.fail(_JOB, "why"),
     "insert": lambda store: store.insert(Job("a")),
     "insert_many": lambda store: store.insert_many([Job("a")]),
+    "pause": lambda store: store.pause("a"),
+    "progress": lambda store: store.progress(_JOB, 1),
+    "prune": lambda store: store.prune(),
     "release": lambda store: store.release(_JOB),
     "rescue": lambda store: store.rescue(),
     "restore": lambda store: store.restore([_JOB], on_conflict="replace"),
+    "resume": lambda store: store.resume("a"),
+    "retry": lambda store: store.retry(1),
+    "retry_many": lambda store: store.retry_many([1]),
     "submit": lambda store: store.submit.insert(Job("a")).result(),
     "update": lambda store: store.update(_JOB),
     "update_many": lambda store: store.update_many([_JOB]),
+    "wait": lambda store: store.wait("a", timeout=0),
 }
 
 HARMLESS: Final = {"close", "path"}

@@ -10,9 +10,9 @@ from rich.text import Text
 
 from quelmdb import ANY, Job, Status, Store
 from quelmdb.errors import CorruptRecordError, DecodeError
-from quelmdb.job import MAX_ID, WorkerFilter
 from quelmdb.maintenance.dump import json_line
 from quelmdb.persistence import JobView
+from quelmdb.values import MAX_ID, WorkerFilter
 
 from .common import json_option, looking_at, store_argument
 from .render import (

@@ -9,9 +9,9 @@ from rich.highlighter import JSONHighlighter
 from rich.text import Text
 
 from quelmdb import Job
-from quelmdb.job import MAX_ID
 from quelmdb.maintenance import markedjson
 from quelmdb.maintenance.dump import fields_of, json_line
+from quelmdb.values import MAX_ID
 
 from .common import answer_no, json_option, looking_at, store_argument
 from .render import age, console, plain, printable, say, status_text, to_terminal, worker_text

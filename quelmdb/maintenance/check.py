@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Final
 
-from quelmdb import layout
+from quelmdb import by_option, layout
 from quelmdb.engine import Database, Transaction, structural_problems
 from quelmdb.environment import Environment
 from quelmdb.errors import QuelmdbError
-from quelmdb.job import MAX_OWNER, Job, Status
+from quelmdb.job import Job
 from quelmdb.names import Names
 from quelmdb.persistence import Problem
 from quelmdb.records import read_job, references
+from quelmdb.status import Status
+from quelmdb.stored import verified
+from quelmdb.values import MAX_OWNER
 
 
 def check(environment: Environment) -> list[Problem]:
@@ -32,6 +36,9 @@ def check(environment: Environment) -> list[Problem]:
 def check_structure(generation: Path) -> list[Problem]:
     """What is wrong with the pages of a generation, read without LMDB. O(pages)."""
     return [Problem("structure", message) for message in structural_problems(generation)]
+
+
+_PARTS: Final = (layout.ARGUMENTS, layout.RESULT, layout.ERROR, layout.FAILURES)
 
 
 class _Rules:
@@ -56,6 +63,7 @@ class _Rules:
                 "by_worker_status",
                 self._check_index("by_worker_status", self._databases.by_worker_status),
             ),
+            ("by_option", self._check_options()),
             ("payloads", self._check_payloads()),
             ("owners", self._check_owners()),
             ("counters", self._check_counters()),
@@ -113,6 +121,11 @@ class _Rules:
                     yield Problem(
                         "by_worker_status", f"has no entry as {job.worker!r}'s {job.status}", job_id
                     )
+                for option, value in by_option.entries(
+                    job_id, worker, status, job._options
+                ).items():
+                    if not by_option.has_entry(self._transaction, databases, option, value):
+                        yield Problem("by_option", f"has no entry {option!r}", job_id)
                 if job.owner and job.status is not Status.STARTED:
                     yield Problem("owner", f"is {job.status}, and owner {job.owner} has it", job_id)
                 elif job.owner and not self._is_owner(job.owner):
@@ -133,6 +146,25 @@ class _Rules:
             own = {layout.STATUS_KEYS[status], layout.worker_status_key(worker, status)}
             if index_key not in own:
                 yield Problem(name, "has an entry that is not its status and worker's", job_id)
+
+    def _check_options(self) -> Iterator[Problem]:
+        """Options have entries of jobs alone that ask for them, and are in a state for it."""
+        databases = self._databases
+        for option, value in by_option.all_entries(self._transaction, databases):
+            job_id = by_option.job_of(option, value)
+            key = layout.pack_number(job_id)
+            record = self._transaction.get(key, db=databases.jobs)
+            if record is None:
+                yield Problem("by_option", "has an entry and no record", job_id)
+                continue
+            try:
+                own = verified(job_id, key, record).entries
+            except QuelmdbError:
+                continue  # reported with the records
+            if own.get(option) != value:
+                yield Problem("by_option", f"has an entry {option!r}, which is not its own", job_id)
+        for number in by_option.paused(self._transaction, databases):
+            self._names.name(self._transaction, number)
 
     def _check_payloads(self) -> Iterator[Problem]:
         """Every chunk belongs to a part that a record refers to, and is in its place."""
@@ -155,7 +187,7 @@ class _Rules:
             layout.unpack_record(key, record)
             return set(references(record))
         except ValueError:
-            return {layout.ARGUMENTS, layout.RESULT, layout.ERROR}  # reported with the records
+            return set(_PARTS)  # reported with the records
 
     def _check_owners(self) -> Iterator[Problem]:
         for key, value in self._transaction.cursor(self._databases.owners):

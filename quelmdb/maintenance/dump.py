@@ -7,7 +7,7 @@
            `quelmdb.maintenance.markedjson` tells, times of a job are ISO 8601 text
 
 A job's map has the fields of `quelmdb.job.FIELDS`, without those that are None,
-and without an attempt, claim or owner of 0. Jobs stand by ascending id. Both
+and without an attempt, claim, owner or priority of 0. Jobs stand by ascending id. Both
 forms are exact: loaded into an empty store they give the same jobs, but that one
 that was started is queued.
 """
@@ -31,9 +31,10 @@ from quelmdb.errors import (
     QuelmdbError,
     UnsupportedFormatError,
 )
-from quelmdb.job import FIELDS, NUMBERS, Job, Status
+from quelmdb.job import FIELDS, Job, is_empty
 from quelmdb.maintenance import markedjson
 from quelmdb.persistence import JobStore, Reader
+from quelmdb.status import Status
 
 Progress = Callable[[int], object]
 """Is told how many jobs are done, now and then and at the end."""
@@ -41,7 +42,7 @@ Progress = Callable[[int], object]
 VERSION: Final = 1
 
 _HEADER: Final[dict[str, Any]] = {"quelmdb": "dump", "version": VERSION}
-_TIMES: Final = ("created_at", "updated_at")
+_TIMES: Final = ("created_at", "updated_at", "run_at")
 
 _BATCH: Final = 1_000
 _BATCH_BYTES: Final = 32 * 2**20
@@ -86,12 +87,12 @@ def dump_jsonl(reader: Reader, stream: Sink, progress: Progress | None = None) -
 
 def fields_of(job: Job) -> dict[str, Any]:
     """The map that stands for a job. Raises `DecodeError` where the job's bytes are no value."""
-    fields = {
-        name: value
-        for name, value in job.as_dict().items()
-        if not (value is None or (value == 0 and name in NUMBERS))
-    }
+    fields = {name: value for name, value in job.as_dict().items() if not is_empty(name, value)}
     fields["status"] = job.status.value
+    if job.progress:
+        fields["progress"] = list(job.progress)
+    if job.failures:
+        fields["failures"] = list(map(list, job.failures))
     return fields
 
 

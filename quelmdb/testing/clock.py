@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Final
 
-from quelmdb.job import time_of
+from quelmdb.values import time_of
 
 _START: Final = 1_700_000_000_000_000  # 2023-11-14T22:13:20Z
 

@@ -7,12 +7,14 @@ from typing import Any
 import pytest
 
 from quelmdb.errors import InvalidJobError, StaleClaim
-from quelmdb.job import ANY, MAX_ATTEMPT, Job, Status
+from quelmdb.job import Job
 from quelmdb.persistence import JobStore
+from quelmdb.status import Status
 from quelmdb.testing.clock import ManualClock
 from quelmdb.testing.harness import JobStoreHarness
 from quelmdb.testing.rules.helpers import found, ids, label, unchanged
 from quelmdb.testing.rules.listings import SomeWorker
+from quelmdb.values import ANY, MAX_ATTEMPT
 
 
 class ClaimRules(JobStoreHarness):

@@ -16,12 +16,14 @@ from quelmdb.errors import (
     StaleClaim,
     TooLargeError,
 )
-from quelmdb.job import MAX_ATTEMPT, MAX_ERROR, Job, Status
+from quelmdb.job import Job
 from quelmdb.persistence import JobStore
+from quelmdb.status import Status
 from quelmdb.testing.clock import ManualClock
 from quelmdb.testing.harness import JobStoreHarness
 from quelmdb.testing.rules.helpers import found, ids, unchanged
 from quelmdb.testing.rules.values import SIZES, VALUES, typed
+from quelmdb.values import MAX_ATTEMPT, MAX_ERROR
 
 Ending = Callable[[JobStore, Job], object]
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import pytest
 
 from quelmdb.errors import InvalidJobError, JobExistsError
-from quelmdb.job import MAX_CHOSEN_ID, Job
+from quelmdb.job import Job
 from quelmdb.persistence import Persistence
 from quelmdb.testing.harness import PersistenceHarness
 from quelmdb.testing.rules.helpers import found, id_of, ids, unchanged
+from quelmdb.values import MAX_CHOSEN_ID
 
 
 class IdRules(PersistenceHarness):

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from quelmdb.job import ANY, Job, Status
+from quelmdb.job import Job
 from quelmdb.persistence import Persistence
+from quelmdb.status import Status
 from quelmdb.testing.harness import PersistenceHarness
 from quelmdb.testing.rules.helpers import id_of, ids
+from quelmdb.values import ANY
 
 
 class SomeWorker:

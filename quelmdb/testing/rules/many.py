@@ -9,11 +9,12 @@ import pytest
 
 from quelmdb.codec import DEFAULT_LIMIT
 from quelmdb.errors import EncodeError, InvalidJobError, JobExistsError, TooLargeError
-from quelmdb.job import MAX_CHOSEN_ID, Job
+from quelmdb.job import Job
 from quelmdb.persistence import JobStore
 from quelmdb.testing.clock import ManualClock
 from quelmdb.testing.harness import JobStoreHarness
 from quelmdb.testing.rules.helpers import found, id_of, ids, label, unchanged
+from quelmdb.values import MAX_CHOSEN_ID
 
 
 class _CallersError(Exception):

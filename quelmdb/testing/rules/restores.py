@@ -15,11 +15,13 @@ from quelmdb.errors import (
     StaleClaim,
     StoreFullError,
 )
-from quelmdb.job import MAX_CHOSEN_ID, MAX_ID, Job, Status
+from quelmdb.job import Job
 from quelmdb.persistence import JobStore
+from quelmdb.status import Status
 from quelmdb.testing.clock import ManualClock
 from quelmdb.testing.harness import JobStoreHarness, new_directory
 from quelmdb.testing.rules.helpers import found, id_of, ids, label, unchanged
+from quelmdb.values import MAX_CHOSEN_ID, MAX_ID
 from quelmdb.writes import OnConflict
 
 _CREATED = datetime(2001, 2, 3, 4, 5, 6, 7, tzinfo=UTC)

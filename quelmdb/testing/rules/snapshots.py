@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from quelmdb.errors import InvalidJobError, SnapshotEndedError, WrongThreadError
-from quelmdb.job import Job, Status
+from quelmdb.job import Job
 from quelmdb.persistence import JobStore, Snapshot
+from quelmdb.status import Status
 from quelmdb.testing.harness import JobStoreHarness
 from quelmdb.testing.rules.helpers import found, ids
 from quelmdb.testing.rules.threads import in_threads, outcomes_in_threads

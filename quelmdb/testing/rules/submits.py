@@ -20,12 +20,14 @@ from quelmdb.errors import (
     StaleClaim,
     StoreClosedError,
 )
-from quelmdb.job import MAX_CHOSEN_ID, Job, Status
+from quelmdb.job import Job
 from quelmdb.persistence import JobStore
+from quelmdb.status import Status
 from quelmdb.testing.clock import ManualClock
 from quelmdb.testing.harness import JobStoreHarness, new_directory
 from quelmdb.testing.rules.helpers import found, id_of, ids, label, unchanged
 from quelmdb.testing.rules.threads import in_threads
+from quelmdb.values import MAX_CHOSEN_ID
 from quelmdb.writes import Submit
 
 _PATIENCE = 30.0  # seconds, after which something is taken for lost

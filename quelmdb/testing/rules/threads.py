@@ -11,8 +11,9 @@ from itertools import chain
 from typing import Any
 
 from quelmdb.errors import JobExistsError, StaleClaim
-from quelmdb.job import Job, Status
+from quelmdb.job import Job
 from quelmdb.persistence import JobStore
+from quelmdb.status import Status
 from quelmdb.testing.harness import JobStoreHarness
 from quelmdb.testing.rules.helpers import id_of, ids
 

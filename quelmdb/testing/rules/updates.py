@@ -6,8 +6,9 @@ from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 
-from quelmdb.job import Job, Status
+from quelmdb.job import Job
 from quelmdb.persistence import Persistence
+from quelmdb.status import Status
 from quelmdb.testing.clock import ManualClock
 from quelmdb.testing.harness import PersistenceHarness
 from quelmdb.testing.rules.helpers import found, ids

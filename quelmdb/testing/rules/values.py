@@ -15,10 +15,11 @@ import pytest
 
 from quelmdb.codec import DEFAULT_LIMIT
 from quelmdb.errors import EncodeError, TooLargeError
-from quelmdb.job import FIELDS, MAX_ERROR, Job
+from quelmdb.job import FIELDS, Job
 from quelmdb.persistence import Persistence
 from quelmdb.testing.harness import PersistenceHarness
 from quelmdb.testing.rules.helpers import found, unchanged
+from quelmdb.values import MAX_ERROR
 
 
 def _nested(depth: int) -> Any:

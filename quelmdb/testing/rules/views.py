@@ -11,10 +11,12 @@ from typing import Any
 import pytest
 
 from quelmdb.errors import InvalidJobError
-from quelmdb.job import ANY, INCOMPLETE, MAX_ID, Job, Status, WorkerFilter
+from quelmdb.job import Job
 from quelmdb.persistence import JobStore
+from quelmdb.status import INCOMPLETE, Status
 from quelmdb.testing.harness import JobStoreHarness
 from quelmdb.testing.rules.helpers import found, id_of, ids, label
+from quelmdb.values import ANY, MAX_ID, WorkerFilter
 
 _WORKERS = (None, "a", "b")
 _STATUSES = tuple(Status)

@@ -1,0 +1,152 @@
+"""What stands behind the arguments of a record: result, error, options, failures.
+
+A CBOR map of short names to bytes, and nothing at all where there is nothing to say.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+from quelmdb.codec import Codec, decode
+from quelmdb.errors import DecodeError, InvalidJobError
+from quelmdb.layout import (
+    ERROR,
+    ERROR_OUTSIDE,
+    EXTRA_CLAIMED,
+    EXTRA_ERROR,
+    EXTRA_FAILURES,
+    EXTRA_OPTIONS,
+    EXTRA_RESULT,
+    FAILURES,
+    FAILURES_OUTSIDE,
+    INLINE_BESIDE_OPTIONS,
+    INLINE_EXTRA,
+    RARE,
+    RESULT,
+    RESULT_OUTSIDE,
+    pack_reference,
+)
+from quelmdb.options import PLAIN, Failure, Options, failures_of, options_of
+from quelmdb.values import microseconds, time_of
+
+Extras = dict[str, bytes]
+
+Outside = tuple[tuple[int, bytes], ...]
+"""Parts for `payloads`: (part, content)."""
+
+_CODEC: Final = Codec()  # of what is made here
+_PLACES: Final = (
+    (EXTRA_RESULT, RESULT, RESULT_OUTSIDE),
+    (EXTRA_ERROR, ERROR, ERROR_OUTSIDE),
+    (EXTRA_FAILURES, FAILURES, FAILURES_OUTSIDE),
+)
+PART_OF: Final = {name: part for name, part, _ in _PLACES}
+FLAG_OF: Final = {name: flag for name, _, flag in _PLACES}
+_OUTCOME: Final = frozenset((EXTRA_RESULT, EXTRA_ERROR))
+
+
+def outcome_of(codec: Codec, result: Any, error: str | None) -> Extras:
+    """A result and an error, encoded. Raises `EncodeError`, `TooLargeError`."""
+    extras = {}
+    if result is not None:
+        extras[EXTRA_RESULT] = codec.encode(result, "result")
+    if error is not None:
+        # It has a bound of its own, below every limit that makes sense: `fail` is
+        # called by handlers of exceptions, and must not be refused for its text.
+        extras[EXTRA_ERROR] = _CODEC.encode(error)
+    return extras
+
+
+def rare_of(options: Options, failures: Sequence[Failure]) -> Extras:
+    """Options and failures, encoded."""
+    extras = {}
+    if options != PLAIN:
+        run_at, priority, unique_key, max_attempts, progress = options
+        told = None if progress is None else list(progress)
+        extras[EXTRA_OPTIONS] = _CODEC.encode([run_at, priority, unique_key, max_attempts, told])
+    if failures:
+        extras[EXTRA_FAILURES] = _CODEC.encode(
+            [
+                [attempt, microseconds(started), microseconds(ended), error, died]
+                for attempt, started, ended, error, died in failures
+            ]
+        )
+    return extras
+
+
+def packed(extras: Extras) -> tuple[int, bytes, Outside]:
+    """How extras stand in a record: flags, bytes, and what is too big and stands outside."""
+    if not extras:
+        return 0, b"", ()
+    flags = 0 if extras.keys() <= _OUTCOME else RARE
+    limit = INLINE_BESIDE_OPTIONS if flags else INLINE_EXTRA
+    inside = dict(extras)
+    outside = []
+    for name, part, flag in _PLACES:
+        content = extras.get(name)
+        if content is not None and len(content) > limit:
+            inside[name] = pack_reference(content)
+            outside.append((part, content))
+            flags |= flag
+    return flags, _CODEC.encode(inside), tuple(outside)
+
+
+def unpacked(data: bytes) -> Extras:
+    """The map of a record. Raises `DecodeError`."""
+    extras = decode(data) if data else {}
+    if not isinstance(extras, dict) or not all(type(value) is bytes for value in extras.values()):
+        raise DecodeError("its extras are no map of bytes")
+    return extras
+
+
+def decoded_outcome(extras: Extras) -> tuple[Any, str | None]:
+    """Result and error. Raises `DecodeError`."""
+    result, error = extras.get(EXTRA_RESULT), extras.get(EXTRA_ERROR)
+    text = None if error is None else decode(error)
+    if not isinstance(text, str | None):
+        raise DecodeError("its error is no text")
+    return None if result is None else decode(result), text
+
+
+def decoded_options(extras: Extras) -> Options:
+    """Raises `DecodeError`."""
+    data = extras.get(EXTRA_OPTIONS)
+    if data is None:
+        return PLAIN
+    try:
+        run_at, *others = decode(data)
+        return options_of(None if run_at is None else time_of(run_at), *others)
+    except (InvalidJobError, TypeError, ValueError) as error:
+        raise DecodeError(f"its options are none: {error}") from None
+
+
+def decoded_failures(extras: Extras) -> tuple[Failure, ...]:
+    """Raises `DecodeError`."""
+    data = extras.get(EXTRA_FAILURES)
+    if data is None:
+        return ()
+    try:
+        return failures_of(
+            (attempt, time_of(started), time_of(ended), error, died)
+            for attempt, started, ended, error, died in decode(data)
+        )
+    except (InvalidJobError, TypeError, ValueError) as error:
+        raise DecodeError(f"its failures are none: {error}") from None
+
+
+def claimed_at(extras: Extras, claim: int) -> int | None:
+    """When that claim was made, where the record says so. Raises `DecodeError`."""
+    data = extras.get(EXTRA_CLAIMED)
+    if data is None:
+        return None
+    try:
+        of, time = decode(data)
+    except (TypeError, ValueError) as error:
+        raise DecodeError(f"the time of its claim is none: {error}") from None
+    return time if of == claim and type(time) is int else None
+
+
+def claimed(claim: int, time: int) -> Extras:
+    """What `claimed_at` reads."""
+    return {EXTRA_CLAIMED: _CODEC.encode([claim, time])}

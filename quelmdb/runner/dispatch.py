@@ -1,0 +1,416 @@
+"""Which job runs next: what is claimed, how much ahead, within which limits, and with whom.
+
+A process has two pools, one of threads for plain workers and one of coroutines for async
+ones. Whoever of a pool is free takes a claimed job; where none is left, one of them claims
+for all of its pool, and where there is nothing to claim, one waits in the store. So with
+one thread everything happens in that thread, one thing after the other: a transaction
+beside a thread that computes costs a hundred times as much, since py-lmdb gives up Python's
+lock at every step and has to wait for it.
+
+Short jobs are claimed ahead, some `AHEAD_SECONDS` of work; long ones are not, so that other
+processes get them. A job that was held when its process died is a suspect: it runs with
+nothing else held by this process, so that the next death costs no other job an attempt.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from typing import Final
+
+from quelmdb.errors import DecodeError, StoreClosedError, StoreError
+from quelmdb.job import Job
+from quelmdb.persistence import JobStore
+from quelmdb.runner.finishing import REFUSED_SECONDS, Finisher
+from quelmdb.runner.performing import Outcome, Running
+from quelmdb.runner.workers import Definition
+from quelmdb.status import INCOMPLETE
+
+log = logging.getLogger("quelmdb.runner")
+
+MAX_DEATHS: Final = 3
+"""A job that so many processes have died of is failed, and not run again."""
+
+AHEAD_SECONDS: Final = 0.02
+MOST_AHEAD: Final = 500
+STUCK_SECONDS: Final = 0.1
+"""What is claimed and not begun for so long, since a job took unexpectedly long, goes back."""
+WAIT_SECONDS: Final = 0.25
+"""After so long, whoever waits in the store looks whether it is to stop."""
+DRAIN_SECONDS: Final = 0.05  # the same, where the end of other processes' jobs is waited for
+_CAREFUL: Final = 3  # claims of a single job that follow one with a suspect
+_LATEST: Final = 0.2  # the weight of the latest job in the mean duration
+
+
+class Lane:
+    """The jobs of one worker in this process."""
+
+    __slots__ = ("ahead", "definition", "held", "parked", "running", "seconds", "width")
+
+    def __init__(self, definition: Definition, width: int) -> None:
+        self.definition = definition
+        self.width = width if definition.concurrency is None else min(definition.concurrency, width)
+        self.running = 0
+        self.held = 0  # claimed: those that run, and those that wait
+        self.parked: deque[Job] = deque()  # claimed, and more than may run at once
+        self.ahead = 1  # how many are claimed for each that can run at once
+        self.seconds: float | None = None  # the mean duration
+
+    def ran(self, seconds: float) -> None:
+        """Learns how long a job took."""
+        mean = self.seconds
+        self.seconds = mean = seconds if mean is None else mean + _LATEST * (seconds - mean)
+        if mean * self.ahead > AHEAD_SECONDS:
+            self.ahead = max(1, int(AHEAD_SECONDS / mean))
+
+    def grow(self) -> None:
+        """Claims further ahead the next time, where its jobs are short."""
+        if self.seconds is not None and self.ahead * self.seconds * 2 <= AHEAD_SECONDS:
+            self.ahead = min(self.ahead * 4, MOST_AHEAD, int(AHEAD_SECONDS / self.seconds) or 1)
+
+
+class Pool:
+    """The lanes of one kind, and the claimed jobs that wait for a place in them."""
+
+    def __init__(self, definitions: Iterable[Definition], width: int, lock: threading.Lock) -> None:
+        self.width = width
+        """How many jobs it can run at the same time."""
+        self.lanes = {one.name: Lane(one, width) for one in definitions}
+        self.changed = threading.Condition(lock)
+        self.queue: deque[Job] = deque()
+        self.running: set[Running] = set()
+        self.is_claiming = False
+        self.waits_for: frozenset[str] = frozenset()
+        """The workers for which somebody waits in the store."""
+        self.turn = 0  # of the short jobs, or of the long ones, to be claimed first
+        self.last_taken = 0.0
+
+    def pop(self) -> tuple[Job, Lane] | None:
+        """The next job that may run."""
+        while self.queue:
+            job = self.queue.popleft()
+            lane = self.lanes[job.worker or ""]
+            if lane.running < lane.width:
+                return job, lane
+            lane.parked.append(job)
+        return None
+
+    def empty(self) -> list[Job]:
+        """Takes away all that wait."""
+        waiting = [*self.queue]
+        self.queue.clear()
+        for lane in self.lanes.values():
+            waiting += lane.parked
+            lane.parked.clear()
+        for job in waiting:
+            self.lanes[job.worker or ""].held -= 1
+        return waiting
+
+    def wanted(self) -> list[tuple[list[str], int]]:
+        """Which workers' jobs are to be claimed, and how many at most: long jobs apart from
+        short ones, so that nobody has to be claimed for beyond what can run."""
+        free = self.width - len(self.running)
+        if free <= 0:
+            return []
+        short: list[tuple[int, str]] = []
+        long: list[tuple[int, str]] = []
+        ahead = MOST_AHEAD
+        for name, lane in self.lanes.items():
+            lane.grow()
+            room = lane.width * lane.ahead - lane.held
+            if room > 0:
+                (long if lane.ahead == 1 else short).append((room, name))
+                if lane.ahead > 1:
+                    ahead = min(ahead, lane.ahead)
+        groups = []
+        for group, most in ((short, free * ahead), (long, free)):
+            if group:
+                limit = min(min(group)[0], most, MOST_AHEAD)
+                groups.append(([name for _, name in group], limit))
+        self.turn ^= 1
+        return groups[::-1] if self.turn else groups
+
+
+class Dispatcher:
+    """Hands out the jobs of a process."""
+
+    def __init__(
+        self,
+        store: JobStore,
+        definitions: Sequence[Definition],
+        widths: tuple[int, int],
+        finisher: Finisher,
+        watch: Callable[[float], None],
+        until_empty: bool,
+    ) -> None:
+        """`widths`: how many plain jobs, and how many async ones, may run at once."""
+        self._store = store
+        self._finisher = finisher
+        self._watch = watch
+        self._until_empty = until_empty
+        self._lock = threading.Lock()
+        plain = [one for one in definitions if not one.is_async]
+        coroutines = [one for one in definitions if one.is_async]
+        self.threads = Pool(plain, widths[0], self._lock)
+        self.coroutines = Pool(coroutines, widths[1], self._lock)
+        self._pools = (self.threads, self.coroutines)
+        self._suspect: tuple[Pool, Job] | None = None
+        self._suspect_runs = False
+        self._careful = 0
+        self.is_stopping = False
+
+    # --- For those who run jobs -----------------------------------------------
+
+    def take(self, pool: Pool) -> Running | None:
+        """The next job to run, waited for; None where there will be none."""
+        while True:
+            with self._lock:
+                while True:
+                    if self.is_stopping:
+                        return None
+                    if self._suspect is None:
+                        found = pool.pop()
+                        if found is not None:
+                            return self._begin(pool, *found)
+                        wanted = [] if pool.is_claiming else pool.wanted()
+                        if wanted:
+                            pool.is_claiming = True
+                            break
+                    elif self._is_alone(pool):
+                        self._suspect_runs = True
+                        return self._begin_suspect(pool, self._suspect[1])
+                    pool.changed.wait()
+            try:
+                if not self._claim(pool, wanted) and not self._idle(pool, wanted):
+                    return None
+            except StoreError as error:
+                if isinstance(error, StoreClosedError):
+                    return None
+                log.error("nothing can be claimed: %s", error)
+                with self._lock:
+                    pool.changed.wait(REFUSED_SECONDS)
+
+    def take_waiting(self, pool: Pool) -> list[Running]:
+        """All that could run at once, without waiting."""
+        taken: list[Running] = []
+        with self._lock:
+            while self._suspect is None and not self.is_stopping and len(pool.running) < pool.width:
+                found = pool.pop()
+                if found is None:
+                    break
+                taken.append(self._begin(pool, *found))
+        return taken
+
+    def finish(self, pool: Pool, running: Running, outcome: Outcome | None) -> bool:
+        """Takes what came of a job (None: that is settled already); returns whether it is
+        time to flush."""
+        with self._lock:
+            if running not in pool.running:  # given up on meanwhile
+                return False
+            pool.running.discard(running)
+            lane = pool.lanes[running.definition.name]
+            lane.running -= 1
+            lane.held -= 1
+            if outcome is not None:
+                lane.ran(outcome.seconds)
+            if lane.parked:
+                pool.queue.appendleft(lane.parked.popleft())
+                pool.changed.notify()
+            elif pool is self.coroutines:
+                pool.changed.notify()
+            if self._suspect is not None:
+                if self._suspect_runs:
+                    self._suspect, self._suspect_runs = None, False
+                    self._notify_all()
+                elif not any(pool.running for pool in self._pools):
+                    self._notify_all()
+            is_last = not pool.running and not pool.queue
+        if outcome is None:
+            return False
+        # The last of several coroutines is nobody's to flush but the main thread's.
+        hurry = is_last and pool is self.coroutines
+        return self._finisher.put(outcome, running.started + outcome.seconds, hurry)
+
+    # --- For the main thread --------------------------------------------------
+
+    def stop(self) -> None:
+        """Begins nothing any more, and gives back what is not begun."""
+        with self._lock:
+            self.is_stopping = True
+            waiting = self._give_up_waiting()
+            self._notify_all()
+        self._finisher.release(waiting)
+
+    def running(self) -> list[Running]:
+        """The jobs that are being run, in all pools."""
+        with self._lock:
+            return [running for pool in self._pools for running in pool.running]
+
+    def look_after(self, now: float) -> float:
+        """Gives back what waits behind jobs that take unexpectedly long. Returns when to
+        look again."""
+        stuck: list[Job] = []
+        again = float("inf")
+        with self._lock:
+            for pool in self._pools:
+                if not pool.queue and not any(lane.parked for lane in pool.lanes.values()):
+                    continue
+                if now < pool.last_taken + STUCK_SECONDS:
+                    again = min(again, pool.last_taken + STUCK_SECONDS)
+                    continue
+                stuck += pool.empty()
+                for running in pool.running:
+                    pool.lanes[running.definition.name].ran(now - running.started)
+        if stuck:
+            self._finisher.release(stuck)
+        return again
+
+    # --- Claiming -------------------------------------------------------------
+
+    def _claim(self, pool: Pool, wanted: Sequence[tuple[list[str], int]]) -> bool:
+        """Claims for a pool; whether there was anything to claim."""
+        jobs: list[Job] = []
+        refused: list[Job] = []
+        try:
+            self._finisher.flush()
+            if not self._finisher.is_refused:
+                for names, limit in wanted:
+                    jobs = self._store.claim(*names, limit=1 if self._careful else limit)
+                    if jobs:
+                        break
+            with self._lock:
+                refused = self._admit(pool, jobs)
+            if refused:
+                self._finisher.release(refused)
+        finally:
+            with self._lock:
+                pool.is_claiming = False
+                if jobs:
+                    pool.changed.notify(len(jobs))  # one more than is needed: it waits next
+                if refused:
+                    self._notify_all()
+        return bool(jobs)
+
+    def _admit(self, pool: Pool, jobs: Sequence[Job]) -> list[Job]:
+        """Puts what was claimed into the queue of its pool. Returns what is to be released."""
+        refused: list[Job] = []
+        suspect: Job | None = None
+        for job in jobs:
+            deaths = _deaths(job) if job.attempt > 1 else 0
+            if deaths >= MAX_DEATHS:
+                self._finisher.put(_killer(job, pool, deaths), time.monotonic(), hurry=True)
+            elif self.is_stopping or suspect is not None or self._suspect is not None:
+                refused.append(job)
+            elif deaths:
+                suspect = job
+            else:
+                pool.queue.append(job)
+                pool.lanes[job.worker or ""].held += 1
+        if suspect is not None:
+            refused += self._give_up_waiting()
+            self._suspect = (pool, suspect)
+            pool.lanes[suspect.worker or ""].held += 1
+            self._careful = _CAREFUL
+        elif jobs and self._careful:
+            self._careful -= 1
+        pool.last_taken = time.monotonic()
+        if pool.queue:
+            self._watch(pool.last_taken + STUCK_SECONDS)
+        return refused
+
+    def _idle(self, pool: Pool, wanted: Sequence[tuple[list[str], int]]) -> bool:
+        """Waits until there may be something to claim; False where there will be nothing."""
+        if self._finisher.is_refused:
+            with self._lock:
+                pool.changed.wait(REFUSED_SECONDS)
+            return True
+        if self._until_empty and self._is_empty():
+            with self._lock:
+                self.is_stopping = True
+                self._notify_all()
+            return False
+        names = frozenset(name for group, _ in wanted for name in group)
+        with self._lock:
+            if self.is_stopping:
+                return False
+            if pool.queue or self._suspect is not None:
+                return True
+            if names <= pool.waits_for:
+                pool.changed.wait()
+                return True
+            pool.waits_for = names
+        try:
+            self._store.wait(*names, timeout=DRAIN_SECONDS if self._until_empty else WAIT_SECONDS)
+        finally:
+            with self._lock:
+                if pool.waits_for is names:
+                    pool.waits_for = frozenset()
+        return True
+
+    def _is_empty(self) -> bool:
+        """Whether there is nothing left to be done, by anybody, for the workers of this
+        process; those that are paused do not count."""
+        paused = set(self._store.paused())
+        return not any(
+            self._store.counts(name)[status]
+            for pool in self._pools
+            for name in pool.lanes
+            if name not in paused
+            for status in INCOMPLETE
+        )
+
+    # --- With the lock --------------------------------------------------------
+
+    def _begin(self, pool: Pool, job: Job, lane: Lane) -> Running:
+        running = Running(self._store, job, lane.definition)
+        lane.running += 1
+        pool.running.add(running)
+        pool.last_taken = running.started
+        if running.deadline is not None:
+            self._watch(running.deadline)
+        return running
+
+    def _begin_suspect(self, pool: Pool, job: Job) -> Running:
+        return self._begin(pool, job, pool.lanes[job.worker or ""])
+
+    def _is_alone(self, pool: Pool) -> bool:
+        """Whether the suspect is this pool's, and there is nothing beside it any more."""
+        return (
+            self._suspect is not None
+            and self._suspect[0] is pool
+            and not self._suspect_runs
+            and not any(pool.running or pool.is_claiming for pool in self._pools)
+        )
+
+    def _give_up_waiting(self) -> list[Job]:
+        waiting = [job for pool in self._pools for job in pool.empty()]
+        if self._suspect is not None and not self._suspect_runs:
+            pool, job = self._suspect
+            pool.lanes[job.worker or ""].held -= 1
+            waiting.append(job)
+            self._suspect = None
+        return waiting
+
+    def _notify_all(self) -> None:
+        for pool in self._pools:
+            pool.changed.notify_all()
+
+
+def _deaths(job: Job) -> int:
+    """How many processes have died while they held it."""
+    try:
+        return sum(failure.died for failure in job.failures)
+    except DecodeError:  # which ends its attempt in a moment
+        return 0
+
+
+def _killer(job: Job, pool: Pool, deaths: int) -> Outcome:
+    error = (
+        f"{deaths} processes died while they ran it (attempts "
+        f"{', '.join(str(failure.attempt) for failure in job.failures if failure.died)}); "
+        "it is not run again"
+    )
+    return Outcome(job, pool.lanes[job.worker or ""].definition, 0.0, error=error, again=False)

@@ -1,0 +1,210 @@
+"""Finished work gets into the store: many jobs a transaction, none held back for long.
+
+Who finishes a job puts its outcome here. Whoever has nothing better to do flushes: a
+thread that has run out of jobs, one that finds the oldest outcome `HELD_SECONDS` old, or
+the main thread, which looks after what the others cannot since their next job is long.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import astuple, dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+
+from quelmdb.errors import JobError, StoreClosedError, StoreError
+from quelmdb.job import Job
+from quelmdb.persistence import JobStore
+from quelmdb.runner.backoff import seconds_after
+from quelmdb.runner.performing import Outcome, Retry
+from quelmdb.status import Status
+from quelmdb.writes import Batch
+
+log = logging.getLogger("quelmdb.runner")
+
+HELD_SECONDS: Final = 0.004
+REFUSED_SECONDS: Final = 1.0  # between attempts, where the store cannot be written to
+_NEVER: Final = float("inf")
+
+
+@dataclass(slots=True)
+class Counts:
+    """What came of the jobs of a process, or of several."""
+
+    completed: int = 0
+    failed: int = 0
+    retried: int = 0
+    cancelled: int = 0
+    lost: int = 0
+    """Finished, but no longer held under their claim."""
+
+    def __add__(self, other: Counts) -> Counts:
+        pairs = zip(astuple(self), astuple(other), strict=True)
+        return Counts(*(a + b for a, b in pairs))
+
+    def __sub__(self, other: Counts) -> Counts:
+        pairs = zip(astuple(self), astuple(other), strict=True)
+        return Counts(*(a - b for a, b in pairs))
+
+    @property
+    def total(self) -> int:
+        return sum(astuple(self))
+
+
+class Finisher:
+    """The outcomes of a process on their way into its store."""
+
+    def __init__(self, store: JobStore, watch: Callable[[float], None]) -> None:
+        """`watch` is told when, by `time.monotonic`, something will have to be flushed."""
+        self._store = store
+        self._watch = watch
+        self._done: list[Outcome] = []
+        self._lock = threading.Lock()  # of what is held, and when it is due
+        self._flushing = threading.Lock()
+        self.due = _NEVER
+        """When what is held is to be flushed by whoever comes first; infinite where nothing is."""
+        self.is_refused = False
+        """Whether the store took nothing the last time: no more should be begun."""
+        self.counts = Counts()
+
+    def put(self, outcome: Outcome, now: float, hurry: bool = False) -> bool:
+        """Takes an outcome; returns whether it is time to flush. Never waits for the store."""
+        with self._lock:
+            self._done.append(outcome)
+            due = self.due
+            if due != _NEVER and not hurry:
+                return now >= due
+            self.due = due = now if hurry else now + HELD_SECONDS
+        self._watch(due)
+        return hurry
+
+    def flush(self, wait: bool = False) -> None:
+        """Writes all that is held, in one transaction; where another thread is about it,
+        that is waited for, or left to the next flush. Where the store cannot be written to,
+        everything is kept, and tried again after `REFUSED_SECONDS`."""
+        if not self._done or not self._flushing.acquire(blocking=wait):
+            return
+        try:
+            with self._lock:  # what is put from here on belongs to the next flush
+                done = self._done[:]
+                self._done.clear()
+                self.due = _NEVER
+            if done:
+                self._write(done)
+        finally:
+            self._flushing.release()
+
+    def release(self, jobs: Sequence[Job]) -> None:
+        """Puts claimed jobs back into the queue; those that are not held any more are left
+        as they are. What the store does not take goes back when the process ends."""
+        try:
+            self._apply([(job, job) for job in jobs], lambda batch, job: batch.release(job))
+        except StoreError as error:
+            log.warning("%d claimed jobs could not be released: %s", len(jobs), error)
+
+    def _write(self, done: list[Outcome]) -> None:
+        try:
+            if not any(outcome.error is not None for outcome in done):
+                try:
+                    results = [outcome.result for outcome in done]
+                    jobs = self._store.complete_many([outcome.job for outcome in done], results)
+                except StoreError:
+                    raise
+                except Exception:  # of one of them: a claim, a result, or code of the result
+                    jobs = self._apply([(o.job, o) for o in done], self._record)
+            else:
+                jobs = self._apply([(o.job, o) for o in done], self._record)
+        except StoreClosedError:
+            log.error("%d finished jobs are lost to a closed store", len(done))
+            return
+        except StoreError as error:
+            log.error("%d finished jobs wait, the store refuses them: %s", len(done), error)
+            with self._lock:
+                self._done[:0] = done
+                self.due = time.monotonic() + REFUSED_SECONDS
+                self.is_refused = True
+            self._watch(self.due)
+            return
+        self.is_refused = False
+        self._count(jobs, len(done))
+        if log.isEnabledFor(logging.DEBUG):
+            _log_each(done, jobs)
+
+    def _apply(
+        self, pending: Sequence[tuple[Job, Any]], record: Callable[[Batch, Any], None]
+    ) -> list[Job]:
+        """One transaction for all; those who cannot take part are left out. Returns the jobs
+        as they are stored now."""
+        while pending:
+            try:
+                with self._store.batch() as batch:
+                    for _, what in pending:
+                        record(batch, what)
+            except JobError as error:
+                rest = [one for one in pending if one[0].id != error.job_id]
+                log.warning("job %s is left as it is: %s", error.job_id, error)
+                if len(rest) == len(pending):
+                    raise StoreError(f"who is to blame is not known: {error}") from error
+                pending = rest
+            else:
+                return batch.results
+        return []
+
+    def _record(self, batch: Batch, outcome: Outcome) -> None:
+        job, error = outcome.job, outcome.error
+        if error is None:
+            try:
+                batch.complete(job, outcome.result)
+                return
+            except (StoreError, JobError):
+                raise
+            except Exception as raised:  # an EncodeError, or what the result itself raises
+                what = f"its result cannot be stored: {type(raised).__name__}: {raised}"
+                outcome = outcome._replace(error=what, again=False)
+                error = what
+        batch.fail(job, error, self._retry_at(outcome))
+
+    def _retry_at(self, outcome: Outcome) -> datetime | None:
+        job, error = outcome.job, outcome.error
+        most = outcome.definition.max_attempts if job.max_attempts is None else job.max_attempts
+        if not outcome.again or (most is not None and job.attempt >= most):
+            # The store makes a job that is to run again a cancelled one, where that was
+            # asked for; it is what should become of this one, too.
+            return datetime.now(UTC) if self._store.cancel_requested(job) else None
+        if isinstance(error, Retry):
+            backoff: Callable[[int], float] = lambda attempt: error.after  # noqa: E731
+        else:
+            backoff = outcome.definition.backoff
+        return datetime.now(UTC) + timedelta(seconds=seconds_after(backoff, job.attempt))
+
+    def _count(self, jobs: Sequence[Job], expected: int) -> None:
+        counts = self.counts
+        counts.lost += expected - len(jobs)
+        for job in jobs:
+            status = job.status
+            if status is Status.COMPLETED:
+                counts.completed += 1
+            elif status is Status.FAILED:
+                counts.failed += 1
+            elif status is Status.CANCELLED:
+                counts.cancelled += 1
+            else:
+                counts.retried += 1
+
+
+def _log_each(done: Sequence[Outcome], jobs: Sequence[Job]) -> None:
+    stored = {job.id: job for job in jobs}
+    for outcome in done:
+        job = stored.get(outcome.job.id)
+        log.debug(
+            "job %d of %s %s in %.3f s (attempt %d)%s",
+            outcome.job.id,
+            outcome.job.worker,
+            "lost" if job is None else job.status,
+            outcome.seconds,
+            outcome.job.attempt,
+            "" if outcome.error is None else f": {outcome.error!r}",
+        )

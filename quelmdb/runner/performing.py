@@ -1,0 +1,221 @@
+"""One attempt of one job: the hooks and `perform`, and what came of it.
+
+Whatever a worker raises, SystemExit among it, ends its attempt and nothing else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+import time
+from collections.abc import Callable, Generator
+from contextvars import ContextVar
+from typing import Any, Final, NamedTuple
+
+from quelmdb.errors import DecodeError
+from quelmdb.job import Job
+from quelmdb.options import Progress
+from quelmdb.persistence import JobStore
+from quelmdb.runner.workers import Definition
+
+log = logging.getLogger("quelmdb.runner")
+
+
+class Retry(Exception):
+    """Raised by `perform`: end this attempt, and try again `after` seconds from now instead
+    of what the worker's backoff says. The attempt counts, as any that failed."""
+
+    def __init__(self, after: float, why: str = "asked for another attempt") -> None:
+        super().__init__(f"{why} (after {after:g} s)")
+        self.after = after
+
+
+class TimedOut(Exception):
+    """The attempt took longer than its worker's `timeout`; `on_failure` is given this."""
+
+
+class Cancelled(Exception):
+    """A generator was stopped, since the job's cancellation was asked for; `on_failure` is
+    given this."""
+
+
+class Running:
+    """A job that is being run: what `current` returns to its worker."""
+
+    __slots__ = ("deadline", "definition", "is_overdue", "job", "started", "store")
+
+    def __init__(self, store: JobStore, job: Job, definition: Definition) -> None:
+        self.store = store
+        """The store that the job is from, for follow-ups."""
+        self.job = job
+        """As it was claimed. `job.claim` only grows, in the whole store, from attempt to
+        attempt: a fence for writes elsewhere."""
+        self.definition = definition
+        self.started = time.monotonic()
+        timeout = definition.timeout
+        self.deadline = None if timeout is None else self.started + timeout
+        self.is_overdue = False
+
+    def progress(self, done: int, total: int | None = None, note: str | None = None) -> None:
+        """Stores how far the job has got, as `JobStore.progress`: a transaction of its own.
+
+        In a coroutine it is sent on its way and not waited for; what goes wrong then is
+        logged.
+        """
+        if self.definition.is_async:
+            sent = self.store.submit.progress(self.job, done, total, note)
+            sent.add_done_callback(lambda future: _log_progress(self.job, future.exception()))
+        else:
+            self.store.progress(self.job, done, total, note)
+
+    def cancel_requested(self) -> bool:
+        """Whether the job should stop: its cancellation was asked for, or another process
+        has it by now. One cheap read. Who stops raises something: the job is cancelled
+        then. One that returns is completed."""
+        return self.store.cancel_requested(self.job)
+
+
+_current: Final[ContextVar[Running]] = ContextVar("quelmdb.runner.current")
+
+
+def current() -> Running:
+    """The job that the caller is working on. Raises `LookupError` outside of a worker."""
+    try:
+        return _current.get()
+    except LookupError:
+        raise LookupError("current() is for workers: no job is run here") from None
+
+
+class Outcome(NamedTuple):
+    """What came of an attempt: a result, or an error where there is one."""
+
+    job: Job
+    definition: Definition
+    seconds: float
+    result: Any = None
+    error: BaseException | str | None = None
+    again: bool = True
+    """Whether another attempt may help."""
+
+
+def perform(running: Running) -> Outcome:
+    """Runs a plain or generator worker in this thread. Never raises."""
+    definition, job = running.definition, running.job
+    _current.set(running)
+    try:
+        arguments = job.arguments
+    except DecodeError as error:
+        return _outcome(running, error=error, again=False)
+    if definition.on_setup is not None:
+        _call(definition.on_setup, job)
+    try:
+        result = definition.perform(arguments)
+        if definition.is_generator:
+            result = _drive(running, result)
+        error: BaseException | None = None
+    except BaseException as raised:
+        result, error = None, raised
+    if running.is_overdue and not isinstance(error, TimedOut):
+        result, error = None, _timed_out(definition)
+    if error is None:
+        if definition.on_success is not None:
+            _call(definition.on_success, arguments)
+    elif definition.on_failure is not None:
+        _call(definition.on_failure, arguments, error)
+    if definition.on_teardown is not None:
+        _call(definition.on_teardown, job)
+    return _outcome(running, result, error)
+
+
+async def perform_async(running: Running) -> Outcome:
+    """Runs an async worker in this task. Raises nothing, but what cancels the task."""
+    definition, job = running.definition, running.job
+    _current.set(running)
+    try:
+        arguments = job.arguments
+    except DecodeError as error:
+        return _outcome(running, error=error, again=False)
+    await _call_async(definition.on_setup, job)
+    result, error = await _await(definition, arguments)
+    if error is None:
+        await _call_async(definition.on_success, arguments)
+    else:
+        await _call_async(definition.on_failure, arguments, error)
+    await _call_async(definition.on_teardown, job)
+    return _outcome(running, result, error)
+
+
+async def _await(definition: Definition, arguments: Any) -> tuple[Any, BaseException | None]:
+    try:
+        if definition.timeout is None:
+            return await definition.perform(arguments), None
+        limit = asyncio.timeout(definition.timeout)
+        try:
+            async with limit:
+                return await definition.perform(arguments), None
+        except TimeoutError as error:
+            return None, _timed_out(definition) if limit.expired() else error
+    except BaseException as error:
+        return None, error
+
+
+def _drive(running: Running, steps: Generator[Any, None, Any]) -> Any:
+    """What a generator returns, run to its end or to where it is to stop."""
+    try:
+        while True:
+            step = next(steps)
+            if isinstance(step, Progress):
+                running.progress(*step)
+            if running.is_overdue:
+                raise _timed_out(running.definition)
+            if running.cancel_requested():
+                raise Cancelled("its cancellation was asked for")
+    except StopIteration as end:
+        return end.value
+    finally:
+        steps.close()
+
+
+def _outcome(
+    running: Running, result: Any = None, error: BaseException | None = None, again: bool = True
+) -> Outcome:
+    seconds = time.monotonic() - running.started
+    return Outcome(running.job, running.definition, seconds, result, error, again)
+
+
+def _timed_out(definition: Definition) -> TimedOut:
+    return TimedOut(f"timed out: it took longer than {definition.timeout:g} s")
+
+
+def timed_out(running: Running) -> Outcome:
+    """What came of an attempt whose time is over, though its thread cannot be stopped."""
+    return _outcome(running, error=_timed_out(running.definition))
+
+
+def _call(hook: Callable[..., Any], *arguments: Any) -> None:
+    try:
+        hook(*arguments)
+    except BaseException:
+        _log_hook(hook)
+
+
+async def _call_async(hook: Callable[..., Any] | None, *arguments: Any) -> None:
+    if hook is None:
+        return
+    try:
+        returned = hook(*arguments)
+        if inspect.isawaitable(returned):
+            await returned
+    except BaseException:
+        _log_hook(hook)
+
+
+def _log_hook(hook: Callable[..., Any]) -> None:
+    name = getattr(hook, "__qualname__", repr(hook))
+    log.warning("%s raised, which changes nothing for its job", name, exc_info=True)
+
+
+def _log_progress(job: Job, error: BaseException | None) -> None:
+    if error is not None:
+        log.warning("the progress of job %s could not be stored: %s", job.id, error)
