@@ -259,7 +259,7 @@ class Store(AsyncReader):
             try:
                 await asyncio.to_thread(wakeup.wait, seen, min(idle, left))
             except asyncio.CancelledError:
-                wakeup.wake(seen + 1)
+                wakeup.disturb()
                 raise
 
     async def prune(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
-from quelmdb import by_option, index
+from quelmdb import bulk, by_option, index
 from quelmdb.codec import Codec
 from quelmdb.endings import failure_of
 from quelmdb.errors import CorruptRecordError
@@ -39,7 +39,7 @@ class Claim:
         self._report = report
 
     def __call__(self, writer: Writer) -> list[Job]:
-        moves: list[Move] = []
+        claimed: list[Job] = []
         taken: frozenset[int] = frozenset()
         workers = writer.numbers_of(self._names)
         if by_option.is_used(writer.transaction, writer.databases):
@@ -48,39 +48,51 @@ class Claim:
             first = by_option.first_in_line(
                 writer.transaction, writer.databases, workers, self._limit
             )
-            self._start_all(writer, moves, first)
+            claimed += self._start_all(writer, first)
             taken = frozenset(first)
         keys = writer.keys(Status.QUEUED, workers)
         after: int | None = None
         complete = False
-        while len(moves) < self._limit and not complete:
-            wanted = self._limit - len(moves) + len(taken)
-            ids, complete = index.scan(writer.transaction, keys, after, reverse=False, size=wanted)
-            complete = complete and len(ids) <= wanted
-            chosen = ids[:wanted]
-            if taken:
-                chosen = [job_id for job_id in chosen if job_id not in taken]
-            self._start_all(writer, moves, chosen[: self._limit - len(moves)], after)
-            after = ids[:wanted][-1] if ids else after
-        return move_all(writer, moves)
+        while len(claimed) < self._limit and not complete:
+            room = self._limit - len(claimed)
+            size = room + len(taken)
+            ids, complete = index.scan(writer.transaction, keys, after, reverse=False, size=size)
+            complete = complete and len(ids) <= size
+            ids = ids[:size]
+            if ids:
+                chosen = [job_id for job_id in ids if job_id not in taken] if taken else ids
+                claimed += self._start_all(writer, chosen[:room], after)
+                after = ids[-1] if len(chosen) <= room else chosen[room - 1]
+        return claimed
 
-    def _start_all(
-        self, writer: Writer, moves: list[Move], ids: Sequence[int], last: int | None = None
-    ) -> None:
-        for job_id, key, record in writer.records(ids):
+    def _start_all(self, writer: Writer, ids: Sequence[int], last: int | None = None) -> list[Job]:
+        found = writer.records(ids)
+        if last not in ids:
+            jobs = bulk.start_all(writer, found)
+            if jobs is not None:
+                return jobs
+        moves = []
+        for job_id, key, record in found:
             try:
                 if job_id == last:
                     raise corrupt_record(job_id, "two workers have it in the index")
-                stored = _queued(job_id, key, record)
-                attempt = min(stored.attempt + 1, MAX_ATTEMPT)
-                claim = writer.counters.next(NEXT_CLAIM, MAX_ID)
-                started = prepare(writer, stored, Status.STARTED, attempt, writer.owner(), claim)
-                if writer.events is not None:
-                    writer.tell("claimed", started.job, stored)
-                moves.append(started)
+                moves.append(_start(writer, job_id, key, record))
             except CorruptRecordError as error:
                 self._report(error)
             last = job_id
+        return move_all(writer, moves)
+
+
+def _start(writer: Writer, job_id: int, key: bytes, record: bytes | None) -> Move:
+    stored = None if record is None else verified(job_id, key, record)
+    if stored is None or stored.status is not Status.QUEUED:
+        raise corrupt_record(job_id, "it is among the queued jobs of the index, and is none")
+    attempt = min(stored.attempt + 1, MAX_ATTEMPT)
+    claim = writer.counters.next(NEXT_CLAIM, MAX_ID)
+    started = prepare(writer, stored, Status.STARTED, attempt, writer.owner(), claim)
+    if writer.events is not None:
+        writer.tell("claimed", started.job, stored)
+    return started
 
 
 def make_due(writer: Writer, report: Report) -> None:
@@ -137,10 +149,3 @@ def _rescued(writer: Writer, stored: Stored) -> Move:
         rescued = prepare(writer, stored, status, attempt, 0, claim)
     writer.tell("rescued", rescued.job, stored)
     return rescued
-
-
-def _queued(job_id: int, key: bytes, record: bytes | None) -> Stored:
-    stored = None if record is None else verified(job_id, key, record)
-    if stored is None or stored.status is not Status.QUEUED:
-        raise corrupt_record(job_id, "it is among the queued jobs of the index, and is none")
-    return stored

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from time import perf_counter
 from typing import Final
 
+from quelmdb import bulk
 from quelmdb.errors import (
     DuplicateJobError,
     InvalidJobError,
@@ -58,8 +59,11 @@ def complete_all(claims: Sequence[tuple[int, int]], outcomes: Sequence[Content])
     """The same of several jobs, none of them twice."""
 
     def apply(writer: Writer) -> list[Job]:
-        moves = []
         records = writer.records([job_id for job_id, _ in claims])
+        jobs = bulk.complete_all(writer, records, [claim for _, claim in claims], outcomes)
+        if jobs is not None:
+            return jobs
+        moves = []
         for (job_id, key, record), (_, claim), outcome in zip(
             records, claims, outcomes, strict=True
         ):

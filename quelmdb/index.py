@@ -111,6 +111,31 @@ def move_all(transaction: Transaction, databases: Databases, entries: Sequence[E
     put_all(transaction, by_worker_status, by_worker)
 
 
+def move_alike(
+    transaction: Transaction,
+    databases: Databases,
+    jobs: Sequence[bytes],
+    workers: Sequence[int],
+    was: int,
+    status: int,
+) -> None:
+    """As `move_all`, of jobs (their keys) that all leave the same status for the same other."""
+    left, entered = STATUS_KEYS[was], STATUS_KEYS[status]
+    keys = {worker: _worker_keys(worker, was, status) for worker in set(workers)}
+    delete, by_worker_status = transaction.delete, databases.by_worker_status
+    by_status = databases.by_status
+    for job, worker in zip(jobs, workers, strict=True):
+        delete(left, job, by_status)
+        delete(keys[worker][0], job, by_worker_status)
+    put_all(transaction, by_status, [(entered, job) for job in jobs])
+    of_workers = [(keys[worker][1], job) for job, worker in zip(jobs, workers, strict=True)]
+    put_all(transaction, by_worker_status, of_workers)
+
+
+def _worker_keys(worker: int, was: int, status: int) -> tuple[bytes, bytes]:
+    return worker_status_key(worker, was), worker_status_key(worker, status)
+
+
 def count(transaction: Transaction, keys: Keys) -> int:
     """How many entries the keys have. O(1) each."""
     return sum(counts(transaction, keys))

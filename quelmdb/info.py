@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import uuid
 from dataclasses import dataclass
+from datetime import datetime
 
-from quelmdb import index, layout
+from quelmdb import by_option, index, layout
 from quelmdb.directory import Opened
 from quelmdb.engine import Transaction
 from quelmdb.owners import Owner
 from quelmdb.status import Status
+from quelmdb.values import time_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +39,10 @@ class StoreInfo:
     workers: dict[str | None, dict[Status, int]]
     readers: list[ReaderSlot]
     owners: list[Owner]
+    paused: list[str | None]
+    """Workers of which nothing is claimed."""
+    next_due: datetime | None
+    """When the next scheduled job is due."""
 
 
 def store_info(opened: Opened, owners: list[Owner]) -> StoreInfo:
@@ -56,6 +62,7 @@ def store_info(opened: Opened, owners: list[Owner]) -> StoreInfo:
                 for code, status in enumerate(layout.STATUSES)
             }
 
+        due = by_option.next_due(transaction, databases)
         return StoreInfo(
             path=str(opened.path),
             generation=int(environment.directory.name),
@@ -71,6 +78,11 @@ def store_info(opened: Opened, owners: list[Owner]) -> StoreInfo:
             },
             readers=_reader_slots(environment.readers()),
             owners=owners,
+            paused=[
+                opened.names.name(transaction, number)
+                for number in sorted(by_option.paused(transaction, databases))
+            ],
+            next_due=None if due is None else time_of(due),
         )
 
     return environment.read(work)

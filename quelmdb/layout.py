@@ -242,6 +242,18 @@ def unpack_records(keys: Sequence[bytes], records: Sequence[bytes]) -> list[Head
     return headers
 
 
+def pack_records(
+    keys: Sequence[bytes], headers: Sequence[Header], bodies: Sequence[bytes]
+) -> list[bytes]:
+    """`pack_record` of each."""
+    pack, pack_crc = _HEADER.pack, _CRC.pack
+    records = [pack(*header) + body for header, body in zip(headers, bodies, strict=True)]
+    return [
+        record + pack_crc(crc32(record, crc32(key)))
+        for key, record in zip(keys, records, strict=True)
+    ]
+
+
 def body_of(record: bytes) -> bytes:
     """Arguments and extras of an intact record, as `pack_record` takes them."""
     return record[HEADER_BYTES:-_CRC_BYTES]
@@ -250,6 +262,14 @@ def body_of(record: bytes) -> bytes:
 def bodies_of(records: Sequence[bytes]) -> list[bytes]:
     """`body_of` each."""
     return [record[HEADER_BYTES:-_CRC_BYTES] for record in records]
+
+
+def arguments_of(records: Sequence[bytes]) -> list[bytes]:
+    """Arguments (or the reference to them) of each of some intact records."""
+    unpack = _LENGTH.unpack_from
+    return [
+        record[HEADER_BYTES : HEADER_BYTES + unpack(record, _LENGTH_AT)[0]] for record in records
+    ]
 
 
 def split_body(record: bytes) -> tuple[bytes, bytes]:

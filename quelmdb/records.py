@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, Final
 
@@ -54,7 +54,8 @@ from quelmdb.names import Names
 from quelmdb.options import PLAIN
 
 _OUTSIDE: Final = ARGUMENTS_OUTSIDE | RESULT_OUTSIDE | ERROR_OUTSIDE | FAILURES_OUTSIDE
-_WORKER: Final = 4  # among the fields of the header
+_FLAGS: Final = 2  # among the fields of the header
+_WORKER: Final = 4
 _RUN: Final = 64  # records that are decoded at once: who keeps one of the jobs keeps all of them
 _new: Final = object.__new__
 _NOTHING: Final = object()
@@ -158,15 +159,24 @@ def _inline_jobs(names: Names, found: Sequence[tuple[bytes, bytes]]) -> list[Job
     if headers is None:
         return None
     known = names.known
+    for header in headers:
+        if header[_FLAGS] or header[_WORKER] not in known:
+            return None
+    return plain_jobs(known, unpack_numbers(b"".join(keys)), records, headers)
+
+
+def plain_jobs(
+    known: Mapping[int, str | None],
+    ids: Sequence[int],
+    records: Sequence[bytes],
+    headers: Sequence[Header],
+) -> list[Job]:
+    """The jobs of intact records without flags, whose workers are `known`."""
     plain: list[bytes] = []
     decode_plain = _Run(plain).decode  # one for all: to look it up makes a new one
     jobs: list[Job] = []
-    for job_id, record, header in zip(
-        unpack_numbers(b"".join(keys)), records, headers, strict=True
-    ):
-        _, status, flags, attempt, worker, owner, length, created, updated, claim = header
-        if flags or worker not in known:
-            return None
+    for job_id, record, header in zip(ids, records, headers, strict=True):
+        _, status, _, attempt, worker, owner, length, created, updated, claim = header
         job: Job = _new(Job)  # as `stored_job`, the call of which takes a fifth of the time
         job._id = job_id
         job._worker = known[worker]

@@ -46,7 +46,7 @@ class Verbs:
     ) -> Verb[list[Job]]:
         drafts = self._drafts(jobs)
         _check_on_duplicate(on_duplicate)
-        if all(map(_is_appended, drafts)):
+        if all([_is_appended(draft) for draft in drafts]):  # each is looked at
             return Append(drafts)
         return lambda writer: inserts.insert_all(writer, drafts, on_duplicate)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 from quelmdb import by_option, index, owners
@@ -354,6 +354,11 @@ class Writer:
             self._names.intern(self.transaction, name, number)
             self.new_names[name] = number
         return number
+
+    @property
+    def known_workers(self) -> Mapping[int, str | None]:
+        """The names of workers that are remembered, by number."""
+        return self._names.known
 
     def name_of(self, stored: Stored) -> str | None:
         """The worker of a job."""

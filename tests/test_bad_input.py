@@ -147,7 +147,8 @@ def closed(tmp_path: Path) -> Path:
     [
         (layout.FORMAT_KEY, layout.pack_number(2), 1, 2),
         (layout.FORMAT_KEY, layout.pack_number(0), 1, 0),
-        (layout.FEATURES_KEY, b"priorities", "", "priorities"),
+        (layout.FEATURES_KEY, b"priorities", "options", "priorities"),
+        (layout.FEATURES_KEY, b"options\npriorities", "options", "options\npriorities"),
         (layout.BYTE_ORDER[0], b"middle", layout.BYTE_ORDER[1].decode(), "middle"),
         (layout.DURABILITY_KEY, b"weak", ("full", "ephemeral"), "weak"),
     ],

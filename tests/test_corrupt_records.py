@@ -231,25 +231,31 @@ def test_everything_else_goes_on_beside_a_hostile_value(
     assert store.check() == []
 
 
-def test_hostile_results_and_errors_raise_where_they_are_looked_at(closed: Path) -> None:
-    number = b"\x05"
-    for extras in (
-        *HOSTILE.values(),
-        b"\xa1\x61r\x42\xff\xff",  # a result that is no value
-        b"\xa1\x61e\x41" + number,  # an error that is no text
-        b"\xa1\x61r" + number,
-        b"\x81" + number,
-    ):
-        if extras:
-            with raw(closed) as content:
-                content.change_arguments(_DAMAGED, number, extras)
-            with quelmdb.open(closed) as store:
-                job = store.find(_DAMAGED)
-                assert job is not None
-                with pytest.raises(DecodeError):
-                    _ = job.error
-                assert _problems(store) == {"record"}
-                assert [job.id for job in store.claim(limit=_JOBS)][_DAMAGED - 1] == _DAMAGED
+_NUMBER = b"\x05"
+_EXTRAS = {
+    **{name: extras for name, extras in HOSTILE.items() if extras},
+    "a result that is no value": b"\xa1\x61r\x42\xff\xff",
+    "an error that is no text": b"\xa1\x61e\x41" + _NUMBER,
+    "a result that is no bytes": b"\xa1\x61r" + _NUMBER,
+    "a list": b"\x81" + _NUMBER,
+}
+
+
+@pytest.mark.parametrize("extras", _EXTRAS.values(), ids=_EXTRAS)
+def test_hostile_results_and_errors_raise_where_they_are_looked_at(
+    extras: bytes, closed: Path
+) -> None:
+    with raw(closed) as content:
+        content.change_arguments(_DAMAGED, _NUMBER, extras)
+    for attempt in (1, 2):
+        with quelmdb.open(closed) as store:  # the second time it is rescued
+            job = store.find(_DAMAGED)
+            assert job is not None
+            with pytest.raises(DecodeError):
+                _ = job.error
+            assert _problems(store) == {"record"}
+            claimed = store.claim(limit=_JOBS)[_DAMAGED - 1]
+            assert (claimed.id, claimed.attempt) == (_DAMAGED, attempt)
 
 
 @pytest.mark.parametrize("micros", [2**63 - 1, -(2**63)])

@@ -34,17 +34,22 @@ def test_links_between_pages_lead_somewhere(page: Path) -> None:
         assert (page.parent / target).exists(), target
 
 
+def _transitions() -> list[tuple[str, str, str]]:
+    return [
+        (verb, before.value, after.value)
+        for verb, changes in TRANSITIONS.items()
+        for before, after in changes
+    ]
+
+
 def test_the_table_of_transitions_is_the_one_in_the_code() -> None:
     text = (ROOT / "docs" / "state-machine.md").read_text(encoding="utf-8")
     rows = re.findall(r"^\| `(\w+)` \| (\w+) \| (\w+) \|", text, re.M)
-    assert {verb: (before, after) for verb, before, after in rows} == {
-        verb: (before.value, after.value) for verb, (before, after) in TRANSITIONS.items()
-    }
+    assert sorted(rows) == sorted(_transitions())
 
 
 def test_the_diagram_of_transitions_has_every_verb() -> None:
     text = (ROOT / "docs" / "state-machine.md").read_text(encoding="utf-8")
-    arrows = set(re.findall(r"^    (\w+) --> (\w+): (\w+)$", text, re.M))
-    assert {(before.value, after.value, verb) for verb, (before, after) in TRANSITIONS.items()} <= (
-        arrows
-    )
+    arrows = re.findall(r"^    (\w+) --> (\w+): (\w+)$", text, re.M)
+    known = {(verb, before, after) for before, after, verb in arrows if verb in TRANSITIONS}
+    assert known == set(_transitions())

@@ -11,9 +11,19 @@ from typing import Any
 import pytest
 
 from quelmdb import ANY, InvalidJobError, Job, Status
-from quelmdb.job import FIELDS
-from quelmdb.status import TRANSITIONS
-from quelmdb.values import MAX_ID, MAX_WORKER_BYTES
+from quelmdb.job import FIELDS, is_empty
+from quelmdb.options import (
+    DIED,
+    MAX_FAILURE,
+    MAX_FAILURES,
+    MAX_NOTE,
+    MAX_PRIORITY,
+    MAX_UNIQUE_KEY_BYTES,
+    Failure,
+    Progress,
+)
+from quelmdb.status import ENDED, INCOMPLETE, TRANSITIONS
+from quelmdb.values import MAX_ATTEMPT, MAX_ID, MAX_WORKER_BYTES
 
 NOON = datetime(2026, 2, 3, 12, tzinfo=UTC)
 WHOLE = Job(
@@ -28,6 +38,12 @@ WHOLE = Job(
     owner=4,
     result="r",
     error="e",
+    run_at=NOON,
+    priority=5,
+    unique_key="k",
+    max_attempts=6,
+    progress=Progress(1, 2, "note"),
+    failures=[Failure(1, NOON, NOON, "oh"), Failure(2, NOON, NOON, DIED, died=True)],
 )
 
 
@@ -83,6 +99,29 @@ BAD: dict[str, dict[str, Any]] = {
     "claim too large": {"claim": 2**63},
     "owner too large": {"owner": 2**32},
     "error that is an exception": {"error": ValueError("x")},
+    "run_at without zone": {"run_at": datetime(2026, 2, 3)},
+    "run_at that is a number": {"run_at": 5},
+    "negative priority": {"priority": -1},
+    "priority too large": {"priority": MAX_PRIORITY + 1},
+    "priority that is a bool": {"priority": True},
+    "priority that is none": {"priority": None},
+    "empty unique key": {"unique_key": ""},
+    "long unique key": {"unique_key": "ü" * (MAX_UNIQUE_KEY_BYTES // 2 + 1)},
+    "unique key with a surrogate": {"unique_key": "\ud800"},
+    "unique key that is a number": {"unique_key": 5},
+    "no attempts": {"max_attempts": 0},
+    "too many attempts": {"max_attempts": MAX_ATTEMPT + 1},
+    "attempts that are a float": {"max_attempts": 2.0},
+    "progress that is a number": {"progress": 5},
+    "progress that is text": {"progress": "half"},
+    "negative progress": {"progress": (-1,)},
+    "progress of too many": {"progress": (1, 2**63)},
+    "progress with a note that is none": {"progress": (1, 2, 3)},
+    "failures that are a number": {"failures": 5},
+    "a failure that is text": {"failures": ["oh"]},
+    "a failure without an error": {"failures": [(1, NOON, NOON)]},
+    "a failure without a zone": {"failures": [(1, NOON, datetime(2026, 2, 3), "oh")]},
+    "a failure that died of 1": {"failures": [(1, NOON, NOON, "oh", 1)]},
 }
 
 
@@ -112,14 +151,52 @@ def test_replace_changes_what_is_named_and_nothing_else() -> None:
         assert copy.replace(WHOLE, status="queued", error=None) == changed
 
 
+OTHERS: dict[str, Any] = {
+    "created_at": None,
+    "updated_at": None,
+    "status": "queued",
+    "run_at": None,
+    "max_attempts": 1,
+    "progress": Progress(1, 2),
+    "failures": (),
+}
+
+
 @pytest.mark.parametrize("name", FIELDS)
 def test_jobs_that_differ_in_one_field_are_not_equal(name: str) -> None:
-    other: dict[str, Any] = {"created_at": None, "updated_at": None, "status": "queued"}
-    value = other.get(name, 1 if name in ("id", "attempt", "claim", "owner") else "other")
+    number = name in ("id", "attempt", "claim", "owner", "priority")
+    value = OTHERS.get(name, 1 if number else "other")
     assert WHOLE.replace(**{name: value}) != WHOLE
     assert WHOLE.replace() == WHOLE
     assert hash(WHOLE.replace()) == hash(WHOLE)
     assert WHOLE.as_dict() != WHOLE
+
+
+def test_the_options_of_a_plain_job_are_empty_and_those_of_a_whole_one_are_not() -> None:
+    assert [name for name in FIELDS if is_empty(name, getattr(WHOLE, name))] == []
+    full = {name for name in FIELDS if not is_empty(name, getattr(Job(), name))}
+    assert full == {"status"}
+
+
+def test_progress_and_failures_are_tuples_however_they_were_given() -> None:
+    job = Job(progress=[1, 2, "note"], failures=iter([[1, NOON, NOON, "oh"]]))  # type: ignore[arg-type]
+    assert job.progress == Progress(1, 2, "note")
+    assert job.failures == (Failure(1, NOON, NOON, "oh"),)
+    assert type(job.progress) is Progress
+    assert type(job.failures[0]) is Failure
+    assert job.progress.note == "note"
+    assert job.failures[0].died is False
+
+
+def test_a_long_note_is_cut_and_of_many_failures_the_latest_are_kept() -> None:
+    failures = [Failure(n, NOON, NOON, f"{n}" + "x" * 5_000) for n in range(1, 15)]
+    job = Job(progress=Progress(1, None, "\ud800" + "n" * 500), failures=failures)
+    assert job.progress is not None
+    assert job.progress.note == "\\ud800" + "n" * (MAX_NOTE - 6)
+    assert [failure.attempt for failure in job.failures] == list(range(5, 15))
+    assert len(job.failures) == MAX_FAILURES
+    assert all(len(failure.error) <= MAX_FAILURE for failure in job.failures)
+    assert all(failure.error[0] == f"{failure.attempt}"[0] for failure in job.failures)
 
 
 def test_a_job_pickles_and_copies() -> None:
@@ -149,7 +226,16 @@ def test_a_repr_shows_what_is_set_and_shortens_what_is_long() -> None:
     assert len(repr(Job("w", "x" * 10_000, error="y" * 10_000))) < 400
 
 
-def test_only_a_started_job_can_be_ended() -> None:
-    for verb, (before, after) in TRANSITIONS.items():
-        assert (before is Status.STARTED) == (verb != "claim")
-        assert before is not after
+def test_statuses_have_ended_or_not() -> None:
+    assert {*INCOMPLETE, *ENDED} == set(Status)
+    assert not {*INCOMPLETE} & {*ENDED}
+
+
+def test_what_has_ended_is_left_by_retry_alone_and_started_by_claim_alone() -> None:
+    for verb, changes in TRANSITIONS.items():
+        for before, after in changes:
+            assert before is not after
+            assert before not in ENDED or verb == "retry"
+            assert (after is Status.STARTED) == ((before, verb) == (Status.QUEUED, "claim"))
+            if before is Status.STARTED:
+                assert verb in ("complete", "fail", "release", "rescue")

@@ -13,7 +13,17 @@ from rich.text import Text
 from quelmdb import Status, StoreInfo
 
 from .common import json_option, looking_at, store_argument
-from .render import STYLES, console, plain, printable, size, table, to_terminal, worker_text
+from .render import (
+    STYLES,
+    console,
+    plain,
+    printable,
+    size,
+    table,
+    to_terminal,
+    when,
+    worker_text,
+)
 
 MOST_WORKERS = 20  # in a table
 
@@ -50,6 +60,7 @@ def _as_json(info: StoreInfo) -> dict[str, object]:
         "workers": workers,
         "readers": [asdict(reader) for reader in info.readers],
         "owners": [owner._asdict() for owner in info.owners],
+        "next_due": info.next_due and info.next_due.isoformat(),
     }
 
 
@@ -63,6 +74,10 @@ def _print_lines(info: StoreInfo) -> None:
         plain("reader", reader.pid, reader.thread, reader.transaction)
     for owner in info.owners:
         plain("owner", owner.number, owner.pid, "alive" if owner.alive else "dead")
+    for paused in info.paused:
+        plain("paused", paused)
+    if info.next_due is not None:
+        plain("next_due", info.next_due.isoformat())
     for worker, counts in info.workers.items():
         for status, count in counts.items():
             if count:
@@ -83,6 +98,10 @@ def _print_tables(info: StoreInfo) -> None:
     facts.add_row("uuid", info.uuid)
     facts.add_row("owners", _owners(info))
     facts.add_row("readers", _readers(info))
+    if info.next_due is not None:
+        facts.add_row("next due", f"{when(info.next_due)} ({info.next_due.isoformat()})")
+    if info.paused:
+        facts.add_row("paused", Text(", ").join(worker_text(name, 1000) for name in info.paused))
     out.print(facts)
     out.print()
     if any(info.counts.values()):

@@ -119,7 +119,18 @@ def age(time: datetime | None) -> str:
     """How long ago, in one unit."""
     if time is None:
         return ""
-    seconds = max((datetime.now(UTC) - time).total_seconds(), 0)
+    return duration((datetime.now(UTC) - time).total_seconds())
+
+
+def when(time: datetime) -> str:
+    """How long ago, or in how long, in one unit."""
+    ahead = (time - datetime.now(UTC)).total_seconds()
+    return f"in {duration(ahead)}" if ahead > 0 else f"{duration(-ahead)} ago"
+
+
+def duration(seconds: float) -> str:
+    """In one unit; of what is below 0, 0."""
+    seconds = max(seconds, 0)
     for unit, length in (("d", 86400), ("h", 3600), ("min", 60)):
         if seconds >= length:
             return f"{seconds // length:,.0f} {unit}"

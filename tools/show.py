@@ -8,17 +8,27 @@ import click
 from rich.highlighter import JSONHighlighter
 from rich.text import Text
 
-from quelmdb import Job
+from quelmdb import Failure, Job, Progress
 from quelmdb.maintenance import markedjson
 from quelmdb.maintenance.dump import fields_of, json_line
 from quelmdb.values import MAX_ID
 
 from .common import answer_no, json_option, looking_at, store_argument
-from .render import age, console, plain, printable, say, status_text, to_terminal, worker_text
+from .render import (
+    console,
+    duration,
+    plain,
+    printable,
+    say,
+    status_text,
+    to_terminal,
+    when,
+    worker_text,
+)
 
 LARGEST_COLOURED = 100_000  # characters
-LABEL = 12  # columns
-_VALUES = ("arguments", "result")
+LABEL = 14  # columns
+_VALUES = ("arguments", "result", "progress", "failures")
 
 
 @click.command("show")
@@ -68,12 +78,32 @@ def _shown(job: Job, name: str, value: object, width: int) -> Text:
         return status_text(job.status)
     if name == "worker":
         return worker_text(job.worker, 1000)
+    if name == "progress" and job.progress is not None:
+        return _progress(job.progress)
+    if name == "failures":
+        return Text("\n").join(map(_failure, job.failures))
     if name in _VALUES:
         return _value(value, width)
     if name == "error":
         return Text("\n".join(map(printable, str(value).splitlines())), "red")
-    ago = f"  ({age(getattr(job, name))} ago)" if name.endswith("_at") else ""
+    ago = f"  ({when(getattr(job, name))})" if name.endswith("_at") else ""
     return Text(_text(name, value) + ago)
+
+
+def _progress(progress: Progress) -> Text:
+    done, total, note = progress
+    of_them = "" if total is None else f" of {total:,}"
+    return Text(f"{done:,}{of_them}{'' if note is None else f'  {printable(note)}'}")
+
+
+def _failure(failure: Failure) -> Text:
+    """A line: the number of the attempt, when it ended, how long it took, and the end of its
+    error, which is where a traceback names it."""
+    seconds = duration((failure.ended_at - failure.started_at).total_seconds())
+    return Text.assemble(
+        f"attempt {failure.attempt}, {when(failure.ended_at)}, after {seconds}: ",
+        (printable(failure.error.rstrip().rpartition("\n")[2]), "red"),
+    )
 
 
 def _value(value: object, width: int) -> Text:

@@ -42,6 +42,7 @@ WAIT_SECONDS: Final = 0.25
 """After so long, whoever waits in the store looks whether it is to stop."""
 DRAIN_SECONDS: Final = 0.05  # the same, where the end of other processes' jobs is waited for
 _CAREFUL: Final = 3  # claims of a single job that follow one with a suspect
+_NOT_RUN: Final = "not run again: "  # how the error of such a job begins
 _LATEST: Final = 0.2  # the weight of the latest job in the mean duration
 
 
@@ -83,6 +84,7 @@ class Pool:
         self.queue: deque[Job] = deque()
         self.running: set[Running] = set()
         self.is_claiming = False
+        self.is_awaited = False  # somebody waits for the end of that claim
         self.waits_for: frozenset[str] = frozenset()
         """The workers for which somebody waits in the store."""
         self.turn = 0  # of the short jobs, or of the long ones, to be claimed first
@@ -167,6 +169,8 @@ class Dispatcher:
     def take(self, pool: Pool) -> Running | None:
         """The next job to run, waited for; None where there will be none."""
         while True:
+            alone: Running | None = None
+            wanted: list[tuple[list[str], int]] = []
             with self._lock:
                 while True:
                     if self.is_stopping:
@@ -180,9 +184,13 @@ class Dispatcher:
                             pool.is_claiming = True
                             break
                     elif self._is_alone(pool):
-                        self._suspect_runs = True
-                        return self._begin_suspect(pool, self._suspect[1])
+                        alone = self._begin_suspect()
+                        break
+                    pool.is_awaited = pool.is_claiming
                     pool.changed.wait()
+            if alone is not None:
+                self._finisher.flush(wait=True)  # what is finished is not at risk
+                return alone
             try:
                 if not self._claim(pool, wanted) and not self._idle(pool, wanted):
                     return None
@@ -235,6 +243,15 @@ class Dispatcher:
         return self._finisher.put(outcome, running.started + outcome.seconds, hurry)
 
     # --- For the main thread --------------------------------------------------
+
+    def give_up(self, running: Running) -> bool:
+        """Forgets a job that is being run; False where it has ended by now."""
+        with self._lock:
+            for pool in self._pools:
+                if running in pool.running:
+                    pool.running.discard(running)
+                    return True
+        return False
 
     def stop(self) -> None:
         """Begins nothing any more, and gives back what is not begun."""
@@ -290,6 +307,9 @@ class Dispatcher:
                 pool.is_claiming = False
                 if jobs:
                     pool.changed.notify(len(jobs))  # one more than is needed: it waits next
+                elif pool.is_awaited:
+                    pool.changed.notify()  # there may be room by now for other workers' jobs
+                pool.is_awaited = False
                 if refused:
                     self._notify_all()
         return bool(jobs)
@@ -300,8 +320,10 @@ class Dispatcher:
         suspect: Job | None = None
         for job in jobs:
             deaths = _deaths(job) if job.attempt > 1 else 0
-            if deaths >= MAX_DEATHS:
-                self._finisher.put(_killer(job, pool, deaths), time.monotonic(), hurry=True)
+            definition = pool.lanes[job.worker or ""].definition
+            if deaths and (why := _why_not(job, definition)):
+                outcome = Outcome(job, definition, 0.0, error=_NOT_RUN + why, again=False)
+                self._finisher.put(outcome, time.monotonic(), hurry=True)
             elif self.is_stopping or suspect is not None or self._suspect is not None:
                 refused.append(job)
             elif deaths:
@@ -373,7 +395,10 @@ class Dispatcher:
             self._watch(running.deadline)
         return running
 
-    def _begin_suspect(self, pool: Pool, job: Job) -> Running:
+    def _begin_suspect(self) -> Running:
+        assert self._suspect is not None
+        pool, job = self._suspect
+        self._suspect_runs = True
         return self._begin(pool, job, pool.lanes[job.worker or ""])
 
     def _is_alone(self, pool: Pool) -> bool:
@@ -407,10 +432,17 @@ def _deaths(job: Job) -> int:
         return 0
 
 
-def _killer(job: Job, pool: Pool, deaths: int) -> Outcome:
-    error = (
-        f"{deaths} processes died while they ran it (attempts "
-        f"{', '.join(str(failure.attempt) for failure in job.failures if failure.died)}); "
-        "it is not run again"
-    )
-    return Outcome(job, pool.lanes[job.worker or ""].definition, 0.0, error=error, again=False)
+def _why_not(job: Job, definition: Definition) -> str | None:
+    """Why a job that processes have died with is not to be run again; None if it is."""
+    deaths: list[str] = []
+    for failure in job.failures:
+        if failure.died:
+            deaths.append(str(failure.attempt))
+        elif failure.error.startswith(_NOT_RUN):  # and then somebody asked for a retry
+            deaths = []
+    if len(deaths) >= MAX_DEATHS:
+        return f"{len(deaths)} processes died while they held it (attempts {', '.join(deaths)})"
+    most = definition.max_attempts if job.max_attempts is None else job.max_attempts
+    if deaths and most is not None and job.attempt > most:
+        return f"its process died in the last of {most} attempts"
+    return None

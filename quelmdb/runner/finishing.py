@@ -41,6 +41,9 @@ class Counts:
     lost: int = 0
     """Finished, but no longer held under their claim."""
 
+    def as_tuple(self) -> tuple[int, ...]:
+        return astuple(self)
+
     def __add__(self, other: Counts) -> Counts:
         pairs = zip(astuple(self), astuple(other), strict=True)
         return Counts(*(a + b for a, b in pairs))

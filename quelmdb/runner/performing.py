@@ -105,15 +105,15 @@ def perform(running: Running) -> Outcome:
     _current.set(running)
     try:
         arguments = job.arguments
-    except DecodeError as error:
-        return _outcome(running, error=error, again=False)
+    except DecodeError as damage:
+        return _outcome(running, error=damage, again=False)
     if definition.on_setup is not None:
         _call(definition.on_setup, job)
+    error: BaseException | None = None
     try:
         result = definition.perform(arguments)
         if definition.is_generator:
             result = _drive(running, result)
-        error: BaseException | None = None
     except BaseException as raised:
         result, error = None, raised
     if running.is_overdue and not isinstance(error, TimedOut):
@@ -134,8 +134,8 @@ async def perform_async(running: Running) -> Outcome:
     _current.set(running)
     try:
         arguments = job.arguments
-    except DecodeError as error:
-        return _outcome(running, error=error, again=False)
+    except DecodeError as damage:
+        return _outcome(running, error=damage, again=False)
     await _call_async(definition.on_setup, job)
     result, error = await _await(definition, arguments)
     if error is None:

@@ -38,6 +38,19 @@ class Watch:
         """Wakes up, too, where there is something to read from it."""
         self._poll.register(descriptor, select.POLLIN)
 
+    def without(self, descriptor: int) -> None:
+        """Ends `also`."""
+        self._poll.unregister(descriptor)
+
+    def fileno(self) -> int:
+        """Can be read when it is woken: for those who sleep on more than this."""
+        return self._read
+
+    def clear(self) -> None:
+        """Forgets that it was woken."""
+        with suppress(BlockingIOError):
+            os.read(self._read, 4096)
+
     def begin(self) -> None:
         """To be called before looking around: what is asked for from now on is not missed."""
         self._next = _NEVER
@@ -51,8 +64,7 @@ class Watch:
         ready = {descriptor for descriptor, _ in self._poll.poll(wait)}
         if self._read in ready:
             ready.discard(self._read)
-            with suppress(BlockingIOError):
-                os.read(self._read, 4096)
+            self.clear()
         return ready
 
     def close(self) -> None:

@@ -83,15 +83,20 @@ class Worker:
         run_at: datetime | None = None,
         priority: int = 0,
         unique_key: str | None = None,
+        max_attempts: int | None = None,
     ) -> Job:
-        """A job for this worker that is not stored yet, for `insert_many` and batches."""
+        """A job for this worker that is not stored yet, for `insert_many` and batches.
+
+        `max_attempts` is its own. Without one the worker's holds, as it is when the job is
+        run: it is not stored with the job, which would make each of them a rare one.
+        """
         return Job(
             cls.worker_name(),
             arguments,
             run_at=run_at,
             priority=priority,
             unique_key=unique_key,
-            max_attempts=cls.max_attempts,
+            max_attempts=max_attempts,
         )
 
     @classmethod
@@ -103,10 +108,18 @@ class Worker:
         run_at: datetime | None = None,
         priority: int = 0,
         unique_key: str | None = None,
+        max_attempts: int | None = None,
         on_duplicate: OnDuplicate = "raise",
     ) -> Job:
-        """Stores a job for this worker, and returns it. Raises as `JobStore.insert`."""
-        job = cls.job(arguments, run_at=run_at, priority=priority, unique_key=unique_key)
+        """Stores a job for this worker (see `job`), and returns it. Raises as
+        `JobStore.insert`."""
+        job = cls.job(
+            arguments,
+            run_at=run_at,
+            priority=priority,
+            unique_key=unique_key,
+            max_attempts=max_attempts,
+        )
         return store.insert(job, on_duplicate)
 
     @classmethod
@@ -129,6 +142,7 @@ class WorkerFunction(Protocol[P, R_co]):
         run_at: datetime | None = None,
         priority: int = 0,
         unique_key: str | None = None,
+        max_attempts: int | None = None,
     ) -> Job:
         """As `Worker.job`."""
 
@@ -140,6 +154,7 @@ class WorkerFunction(Protocol[P, R_co]):
         run_at: datetime | None = None,
         priority: int = 0,
         unique_key: str | None = None,
+        max_attempts: int | None = None,
         on_duplicate: OnDuplicate = "raise",
     ) -> Job:
         """As `Worker.add`."""
@@ -255,7 +270,7 @@ def _backoff_of(found: type[Worker], made: Worker) -> Backoff:
     plain = inspect.getattr_static(found, "backoff")
     if isinstance(plain, FunctionType) and len(inspect.signature(plain).parameters) == 1:
         return plain
-    backoff: Backoff = made.backoff
+    backoff: Backoff = getattr(made, "backoff")  # noqa: B009  as a method, where it is one
     return backoff
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -41,11 +41,39 @@ class PersistenceHarness:
         self.close_store(store)
 
 
+class Life:
+    """A store, and what comes of it when it is opened again."""
+
+    def __init__(self, store: JobStore, reopen: Callable[[JobStore], JobStore]) -> None:
+        self.store = store
+        self._reopen = reopen
+
+    def reopen(self) -> JobStore:
+        """`JobStoreHarness.reopen`."""
+        self.store = self._reopen(self.store)
+        return self.store
+
+
 class JobStoreHarness(PersistenceHarness):
-    """As `PersistenceHarness`; each test ends with the check of the store that it used."""
+    """As `PersistenceHarness`, and `reopen`; each test ends with the check of the store that it used."""
 
     def open_store(self, directory: Path, clock: Clock) -> JobStore:
         raise NotImplementedError("a class that runs the contract implements open_store")
+
+    def reopen(self, store: JobStore, directory: Path, clock: Clock) -> JobStore:
+        """Closes a store of `open_store`, which ends what this process holds, and opens it
+        again: the same jobs, of which nobody holds those that are started."""
+        raise NotImplementedError("a class that runs the contract of a JobStore implements reopen")
+
+    @pytest.fixture
+    def life(self, tmp_path: Path, clock: ManualClock) -> Iterator[Life]:
+        directory = new_directory(tmp_path, "life")
+        life = Life(
+            self.open_store(directory, clock),
+            lambda store: self.reopen(store, directory, clock),
+        )
+        yield life
+        self.close_store(life.store)
 
     def close_store(self, store: Persistence) -> None:
         assert isinstance(store, JobStore)

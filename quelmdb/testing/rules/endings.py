@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from datetime import UTC, datetime
+from typing import Any, Final
 
 import pytest
 
@@ -17,6 +18,7 @@ from quelmdb.errors import (
     TooLargeError,
 )
 from quelmdb.job import Job
+from quelmdb.options import Failure
 from quelmdb.persistence import JobStore
 from quelmdb.status import Status
 from quelmdb.testing.clock import ManualClock
@@ -26,6 +28,8 @@ from quelmdb.testing.rules.values import SIZES, VALUES, typed
 from quelmdb.values import MAX_ATTEMPT, MAX_ERROR
 
 Ending = Callable[[JobStore, Job], object]
+
+_LATER: Final = datetime(2999, 1, 1, tzinfo=UTC)
 
 
 def _complete_in_a_batch(store: JobStore, job: Job) -> None:
@@ -50,6 +54,9 @@ ENDINGS: dict[str, Ending] = {
     "complete_many": lambda store, job: store.complete_many([job]),
     "fail": lambda store, job: store.fail(job, "oh"),
     "release": lambda store, job: store.release(job),
+    "complete_many with results": lambda store, job: store.complete_many([job], [1]),
+    "fail with an exception": lambda store, job: store.fail(job, ValueError("oh")),
+    "fail for now": lambda store, job: store.fail(job, "oh", retry_at=_LATER),
     "complete in a batch": _complete_in_a_batch,
     "fail in a batch": _fail_in_a_batch,
     "release in a batch": _release_in_a_batch,
@@ -84,8 +91,13 @@ class EndingRules(JobStoreHarness):
         claimed = _claimed(store, {"n": 1})
         clock.advance(1_000)
         failed = store.fail(claimed, "it broke")
+        assert claimed.updated_at is not None
         assert failed == claimed.replace(
-            status="failed", error="it broke", owner=0, updated_at=clock.time
+            status="failed",
+            error="it broke",
+            owner=0,
+            updated_at=clock.time,
+            failures=[Failure(1, claimed.updated_at, clock.time, "it broke")],
         )
         assert found(store, claimed) == failed
         assert list(store.failed("a")) == [failed]
@@ -261,7 +273,7 @@ class EndingRules(JobStoreHarness):
 
     def test_an_error_that_is_no_text_leaves_the_job_claimed(self, store: JobStore) -> None:
         claimed = _claimed(store)
-        values: list[Any] = [None, 5, b"bytes", ValueError("oh")]
+        values: list[Any] = [None, 5, b"bytes", ValueError, ["oh"]]
         for value in values:
             with unchanged(store), pytest.raises(InvalidJobError):
                 store.fail(claimed, value)

@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from datetime import datetime, timedelta
+from typing import Any, Final
 
+from quelmdb.events import Event, Kind
 from quelmdb.job import Job
-from quelmdb.persistence import Persistence
+from quelmdb.persistence import JobStore, Persistence
+from quelmdb.testing.clock import ManualClock
+
+PATIENCE: Final = 30.0  # seconds, after which something is taken for lost
+
+NO_ID_OF_A_JOB: Final[list[Any]] = [None, 0, -1, True, 1.0, "1", 2**63, Job("a"), Job]
+"""What cannot stand for a job that is to be stored already."""
 
 
 def label(value: object) -> str:
@@ -38,3 +48,52 @@ def unchanged(store: Persistence) -> Iterator[None]:
     before = list(store.all())
     yield
     assert list(store.all()) == before
+
+
+def in_seconds(clock: ManualClock, seconds: float) -> datetime:
+    """A time so far from the clock's, before it where negative."""
+    return clock.time + timedelta(seconds=seconds)
+
+
+def claimed_new(store: JobStore, worker: str = "a", **fields: Any) -> Job:
+    """A job that was just inserted, and claimed: the only one of its worker that can be."""
+    inserted = store.insert(Job(worker, **fields))
+    claimed = claim_one(store, worker)
+    assert claimed.id == inserted.id
+    return claimed
+
+
+def claim_one(store: JobStore, worker: str = "a") -> Job:
+    """The next job of a worker, claimed."""
+    (claimed,) = store.claim(worker)
+    return claimed
+
+
+class Heard:
+    """A hook that keeps what it is told."""
+
+    def __init__(self, store: JobStore) -> None:
+        self._events: list[Event] = []
+        self._told = threading.Condition()
+        self.end = store.listen(self)
+
+    def __call__(self, event: Event) -> None:
+        with self._told:
+            self._events.append(event)
+            self._told.notify_all()
+
+    def take(self, count: int) -> list[Event]:
+        """The next events, for which it waits, since another thread may tell them."""
+        with self._told:
+            assert self._told.wait_for(lambda: len(self._events) >= count, PATIENCE)
+            taken, self._events = self._events[:count], self._events[count:]
+        return taken
+
+    def kinds(self, count: int) -> list[Kind]:
+        """Those of the next events."""
+        return [event.kind for event in self.take(count)]
+
+    def one(self) -> Event:
+        """The next event."""
+        (event,) = self.take(1)
+        return event

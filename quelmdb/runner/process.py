@@ -1,0 +1,237 @@
+"""A process that runs jobs: its threads, its event loop, and the main thread, which looks
+after time limits, summaries, and being told to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from quelmdb.persistence import JobStore
+from quelmdb.runner.dispatch import Dispatcher, Pool
+from quelmdb.runner.finishing import Counts, Finisher
+from quelmdb.runner.performing import Running, perform, perform_async, timed_out
+from quelmdb.runner.watch import Watch
+from quelmdb.runner.workers import Definition
+
+log = logging.getLogger("quelmdb.runner")
+
+TASKS: Final = 1_000
+"""How many async jobs a process runs at the same time, where their workers set no limit."""
+GRACE_SECONDS: Final = 5.0
+"""How much later than its timeout a coroutine or generator has to have ended; after that it
+is treated as a thread that cannot be stopped."""
+REPORT_SECONDS: Final = 1.0
+_FEEDERS: Final = 2  # one waits in the store, while the other may find room for more
+_PATIENCE: Final = 10.0  # seconds for the store to take what is finished, at the end
+_NEVER: Final = float("inf")
+
+
+class Process:
+    """Runs the jobs of some workers in this process, until it is told to stop."""
+
+    def __init__(
+        self,
+        store: JobStore,
+        definitions: Sequence[Definition],
+        *,
+        threads: int = 1,
+        until_empty: bool = False,
+        tell: Callable[[Counts], object] = lambda counts: None,
+        retiring: Callable[[], object] = lambda: None,
+    ) -> None:
+        """`tell` is called now and then with what came of the jobs so far, `retiring` when
+        a job's thread cannot be stopped and this process should be replaced."""
+        self.watch = Watch()
+        self._finisher = Finisher(store, self.watch.by)
+        self._dispatcher = Dispatcher(
+            store, definitions, (threads, TASKS), self._finisher, self.watch.by, until_empty
+        )
+        self._tell = tell
+        self._retiring = retiring
+        self._told = Counts()
+        self._told_at = 0.0
+        self._is_stopping = False
+        self.is_retiring = False
+        """Whether a thread is left that could not be stopped."""
+        self._ready = threading.Event()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._loop_thread = threading.Thread(target=self._run_loop, name="loop", daemon=True)
+        self._threads: list[threading.Thread] = []
+        for pool, count, work in (
+            (self._dispatcher.threads, threads, self._work),
+            (self._dispatcher.coroutines, _FEEDERS, self._feed),
+        ):
+            if pool.lanes:
+                # Daemons, since one that cannot be stopped must not keep the process.
+                self._threads += [
+                    threading.Thread(
+                        target=work, args=(pool,), name=f"{work.__name__}-{n}", daemon=True
+                    )
+                    for n in range(count)
+                ]
+
+    @property
+    def counts(self) -> Counts:
+        """What came of the jobs so far."""
+        return self._finisher.counts
+
+    def start(self) -> None:
+        """Begins to claim."""
+        if self._dispatcher.coroutines.lanes:
+            self._loop_thread.start()
+            self._ready.wait()
+        for thread in self._threads:
+            thread.start()
+
+    def stop(self) -> None:
+        """Claims no more, gives back what is not begun, and lets what runs end. For the
+        main thread."""
+        if not self._is_stopping:
+            self._is_stopping = True
+            self._dispatcher.stop()
+
+    def look_around(self) -> set[int]:
+        """Does what the main thread has to do by now, and sleeps until there is more, or
+        there is something to read from what `watch.also` was told."""
+        self.watch.begin()
+        now = time.monotonic()
+        if now >= self._finisher.due:
+            self._finisher.flush()
+        self._report(now)
+        until = min(
+            self._dispatcher.look_after(now),
+            self._finisher.due,
+            self._look_after_limits(now),
+            _NEVER if self.counts == self._told else self._told_at + REPORT_SECONDS,
+        )
+        return set() if self.is_over() else self.watch.sleep(until)
+
+    def is_over(self) -> bool:
+        """Whether all has ended that can be waited for."""
+        running = self._dispatcher.running()
+        stuck = sum(one.is_overdue for one in running) if self.is_retiring else 0
+        alive = sum(thread.is_alive() for thread in self._threads)
+        tasks = len(self._dispatcher.coroutines.running)
+        if not stuck:
+            return not alive and not tasks
+        overdue_tasks = sum(one.is_overdue for one in self._dispatcher.coroutines.running)
+        return alive <= stuck - overdue_tasks and tasks <= overdue_tasks
+
+    def finish(self) -> bool:
+        """When all is over: fails what could not be stopped, and sees that what is finished
+        is in the store; whether it is."""
+        for running in self._dispatcher.running():
+            if self._dispatcher.give_up(running):
+                self._finisher.put(timed_out(running), time.monotonic())
+        if self._loop is not None and not self.is_retiring:
+            self._loop.call_soon_threadsafe(self._end_loop.set)
+            self._loop_thread.join()
+        return self._flush_all()
+
+    def abandon(self) -> None:
+        """Gives back all that is being run, so that it can be claimed at once and has not
+        lost an attempt. The process has to end then."""
+        self.stop()
+        self._flush_all()
+        self._finisher.release([running.job for running in self._dispatcher.running()])
+
+    def _flush_all(self) -> bool:
+        deadline = time.monotonic() + _PATIENCE
+        while True:
+            self._finisher.flush(wait=True)
+            if self._finisher.due == _NEVER:
+                self._tell(self.counts)
+                return True
+            if time.monotonic() > deadline:
+                log.error("the store refuses what is finished; it will be run again")
+                return False
+            time.sleep(max(0.0, min(1.0, self._finisher.due - time.monotonic())))
+
+    # --- Running jobs ---------------------------------------------------------
+
+    def _work(self, pool: Pool) -> None:
+        """A thread of plain jobs."""
+        dispatcher, finisher = self._dispatcher, self._finisher
+        try:
+            while (running := dispatcher.take(pool)) is not None:
+                if dispatcher.finish(pool, running, perform(running)):
+                    finisher.flush()
+        finally:
+            self.watch.wake()
+
+    def _feed(self, pool: Pool) -> None:
+        """A thread that claims for the event loop."""
+        dispatcher, loop = self._dispatcher, self._loop
+        assert loop is not None
+        try:
+            while (running := dispatcher.take(pool)) is not None:
+                begun = [running, *dispatcher.take_waiting(pool)]
+                loop.call_soon_threadsafe(self._begin, begun)
+        finally:
+            self.watch.wake()
+
+    def _run_loop(self) -> None:
+        async def serve() -> None:
+            self._loop = asyncio.get_running_loop()
+            self._end_loop = asyncio.Event()
+            self._ready.set()
+            await self._end_loop.wait()
+
+        asyncio.run(serve())
+
+    def _begin(self, begun: Sequence[Running]) -> None:
+        for running in begun:
+            task = asyncio.get_running_loop().create_task(self._perform(running))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def _perform(self, running: Running) -> None:
+        pool = self._dispatcher.coroutines
+        outcome = await perform_async(running)
+        self._dispatcher.finish(pool, running, outcome)
+        if self._is_stopping:
+            self.watch.wake()
+
+    # --- What the main thread looks after -------------------------------------
+
+    def _look_after_limits(self, now: float) -> float:
+        """Sees whose time is over. Returns when the next one's will be."""
+        again = _NEVER
+        for running in self._dispatcher.running():
+            if running.deadline is None or (running.is_overdue and self.is_retiring):
+                continue
+            definition = running.definition
+            deadline = running.deadline
+            if definition.is_generator and now >= deadline:
+                running.is_overdue = True
+            if definition.is_async or definition.is_generator:
+                deadline += GRACE_SECONDS
+            if now < deadline:
+                again = min(again, deadline if running.is_overdue else running.deadline, deadline)
+                if definition.is_async:
+                    again = min(again, deadline)
+                continue
+            running.is_overdue = True
+            log.warning(
+                "job %s of %s takes longer than %g s and cannot be stopped: this process ends "
+                "when its other jobs have, and is replaced",
+                running.job.id,
+                running.job.worker,
+                definition.timeout,
+            )
+            if not self.is_retiring:
+                self.is_retiring = True
+                self._retiring()
+                self.stop()
+        return again
+
+    def _report(self, now: float) -> None:
+        counts = self.counts
+        if counts != self._told and now >= self._told_at + REPORT_SECONDS:
+            self._tell(counts)
+            self._told, self._told_at = counts + Counts(), now
