@@ -1,32 +1,36 @@
 """Plain jobs that are claimed or completed, many at a time: the path of a busy runner.
 
-Plain are jobs without options, of which nothing stands outside of their records. All that is
-done for each of them alone is done here for lists of them, which takes half the time. Where one
-is not plain, or not as it should be, nothing is changed, and each is looked at by itself
-(`moves`), where its error is told.
+Plain are jobs that have no entry among the options, and of which nothing stands outside of their
+records. All that is done for each of them alone is done here for lists of them, which takes half
+the time. Those that are not plain, or not as they should be, are left to `moves`, which looks at
+each by itself and tells its error.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from operator import itemgetter
 from typing import Final, NamedTuple
 
-from quelmdb import index
+from quelmdb import by_option, index
 from quelmdb.engine import put_all
+from quelmdb.errors import DecodeError
+from quelmdb.extras import decoded_options, unpacked, with_outcome
 from quelmdb.job import Job
 from quelmdb.layout import (
-    NEXT_CLAIM,
+    RARE,
     RECORD_VERSION,
     STATUS_CODES,
     Header,
     arguments_of,
     bodies_of,
     pack_records,
+    split_body,
     unpack_records,
 )
 from quelmdb.records import Content, plain_jobs
 from quelmdb.status import Status
-from quelmdb.values import MAX_ATTEMPT, MAX_ID
+from quelmdb.values import MAX_ATTEMPT
 from quelmdb.writer import Writer
 
 Found = Sequence[tuple[int, bytes, bytes | None]]
@@ -38,83 +42,106 @@ _COMPLETED: Final = STATUS_CODES[Status.COMPLETED]
 _FEWEST: Final = 2  # below it the lists cost more than they save
 
 
-class _Plain(NamedTuple):
+class Plain(NamedTuple):
+    """Records that are plain, and what they say."""
+
     ids: Sequence[int]
     keys: Sequence[bytes]
     records: Sequence[bytes]
     headers: Sequence[Header]
+    places: Sequence[int]
+    """Where each stands among all that were found."""
 
 
-def start_all(writer: Writer, found: Found) -> list[Job] | None:
-    """Claims queued jobs; None, and nothing is changed, where one of them is not plain, is
-    not queued, or is there twice."""
-    plain = _plain(writer, found, _QUEUED)
-    if plain is None:
+def plain_among(writer: Writer, found: Found, status: Status) -> Plain | None:
+    """Those of what was found that are plain and have that status; None where they are too few
+    for lists, or somebody wants to be told of each."""
+    if len(found) < _FEWEST or writer.events is not None or writer.new_names:
         return None
+    ids, keys, stored = zip(*found, strict=True)
+    if None in stored or len(set(ids)) < len(ids):
+        return None
+    headers = unpack_records(keys, stored)
+    if headers is None:
+        return None
+    known, code = writer.known_workers, STATUS_CODES[status]
+    places = [
+        place
+        for place, header in enumerate(headers)
+        if header[1] == code
+        and header[4] in known
+        and (not header[2] or (header[2] == RARE and _has_no_entry(stored[place])))
+    ]
+    if len(places) < _FEWEST:
+        return None
+    if len(places) == len(found):
+        return Plain(ids, keys, stored, headers, places)
+    chosen = itemgetter(*places)
+    return Plain(chosen(ids), chosen(keys), chosen(stored), chosen(headers), places)
+
+
+def start_all(writer: Writer, plain: Plain, claim: int) -> list[Job]:
+    """Claims queued jobs, each under the number `claim` + its place."""
     owner, now = writer.owner(), writer.now
-    claim = writer.counters.next(NEXT_CLAIM, MAX_ID, len(found))
     headers = [
         (
             RECORD_VERSION,
             _STARTED,
-            0,
+            flags,
             attempt + 1 if attempt < MAX_ATTEMPT else attempt,
             worker,
             owner,
             length,
             created,
             now,
-            number,
+            claim + place,
         )
-        for number, (_, _, _, attempt, worker, _, length, created, _, _) in enumerate(
-            plain.headers, claim
+        for place, (_, _, flags, attempt, worker, _, length, created, _, _) in zip(
+            plain.places, plain.headers, strict=True
         )
     ]
     return _put(writer, plain, _QUEUED, _STARTED, headers, bodies_of(plain.records))
 
 
 def complete_all(
-    writer: Writer, found: Found, claims: Sequence[int], outcomes: Sequence[Content]
+    writer: Writer, plain: Plain, claims: Sequence[int], outcomes: Sequence[Content]
 ) -> list[Job] | None:
-    """Completes started jobs, each under its claim and with its outcome; None, and nothing is
-    changed, where one of them is not plain, has a result that is too big for its record, or is
-    not held under that claim."""
-    if any(flags for flags, _, _, _ in outcomes):
-        return None
-    plain = _plain(writer, found, _STARTED)
-    if plain is None or [header[-1] for header in plain.headers] != list(claims):
-        return None
+    """Completes started jobs; `claims` and `outcomes` are those of all that were found. None,
+    and nothing is changed, where one is not held under its claim, or has a result that is too
+    big for its record."""
+    headers: list[Header] = []
+    bodies: list[bytes] = []
     now = writer.now
-    headers = [
-        (RECORD_VERSION, _COMPLETED, 0, attempt, worker, 0, length, created, now, claim)
-        for _, _, _, attempt, worker, _, length, created, _, claim in plain.headers
-    ]
-    bodies = [
-        arguments + extras
-        for arguments, (_, _, extras, _) in zip(arguments_of(plain.records), outcomes, strict=True)
-    ]
+    for place, header, record, arguments in zip(
+        plain.places, plain.headers, plain.records, arguments_of(plain.records), strict=True
+    ):
+        _, _, flags, attempt, worker, _, length, created, _, claim = header
+        too_big, _, extras, _ = outcomes[place]
+        if claim != claims[place] or too_big:
+            return None
+        if flags:
+            merged = with_outcome(split_body(record)[1], extras)
+            if merged is None:
+                return None
+            flags, extras = merged
+        headers.append(
+            (RECORD_VERSION, _COMPLETED, flags, attempt, worker, 0, length, created, now, claim)
+        )
+        bodies.append(arguments + extras)
     return _put(writer, plain, _STARTED, _COMPLETED, headers, bodies)
 
 
-def _plain(writer: Writer, found: Found, status: int) -> _Plain | None:
-    if len(found) < _FEWEST or writer.events is not None or writer.new_names:
-        return None
-    ids, keys, stored = zip(*found, strict=True)
-    records = [record for record in stored if record is not None]
-    if len(records) < len(ids) or len(set(ids)) < len(ids):
-        return None
-    headers = unpack_records(keys, records)
-    known = writer.known_workers
-    if headers is None or not all(
-        header[1] == status and header[2] == 0 and header[4] in known for header in headers
-    ):
-        return None
-    return _Plain(ids, keys, records, headers)
+def _has_no_entry(record: bytes) -> bool:
+    """Whether the options of a record can be read, and ask for no entry."""
+    try:
+        return by_option.has_none(decoded_options(unpacked(split_body(record)[1])))
+    except DecodeError:
+        return False
 
 
 def _put(
     writer: Writer,
-    plain: _Plain,
+    plain: Plain,
     was: int,
     status: int,
     headers: Sequence[Header],
@@ -127,3 +154,9 @@ def _put(
     index.move_alike(transaction, databases, keys, workers, was, status)
     put_all(transaction, databases.jobs, list(zip(keys, records, strict=True)))
     return plain_jobs(writer.known_workers, plain.ids, records, headers)
+
+
+def merged(plain: Plain, jobs: Sequence[Job], others: Iterable[tuple[int, Job]]) -> list[Job]:
+    """The plain jobs, and others with their places, in the order in which they were found."""
+    placed = [*zip(plain.places, jobs, strict=True), *others]
+    return [job for _, job in sorted(placed, key=itemgetter(0))]

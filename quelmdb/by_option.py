@@ -55,6 +55,11 @@ def entries(job_id: int, worker: int, status: int, options: Options) -> Entries:
     return found
 
 
+def has_none(options: Options) -> bool:
+    """Whether a job of such options has no entry, whatever its status is."""
+    return options.run_at is None and not options.priority and options.unique_key is None
+
+
 def replace(transaction: Transaction, databases: Databases, was: Entries, now: Entries) -> None:
     """Puts the entries of a job in the place of those that it had. Whose unique key it
     gets was asked before. Raises `Damaged` where one is taken nevertheless."""

@@ -66,29 +66,48 @@ class Claim:
         return claimed
 
     def _start_all(self, writer: Writer, ids: Sequence[int], last: int | None = None) -> list[Job]:
+        """Claims these jobs; `last` was the one before them."""
         found = writer.records(ids)
-        if last not in ids:
-            jobs = bulk.start_all(writer, found)
-            if jobs is not None:
-                return jobs
+        claim = writer.counters.next(NEXT_CLAIM, MAX_ID, len(ids)) if ids else 0
+        plain = None if last in ids else bulk.plain_among(writer, found, Status.QUEUED)
+        if plain is None:
+            return move_all(writer, [one for _, one in self._each(writer, found, claim, last)])
+        done = frozenset(plain.places)
+        others = self._each(writer, found, claim, last, done) if len(done) < len(ids) else []
+        jobs = bulk.start_all(writer, plain, claim)
+        if not others:
+            return jobs
+        started = move_all(writer, [one for _, one in others])
+        places = [place for place, _ in others]
+        return bulk.merged(plain, jobs, zip(places, started, strict=True))
+
+    def _each(
+        self,
+        writer: Writer,
+        found: bulk.Found,
+        claim: int,
+        last: int | None,
+        done: frozenset[int] = frozenset(),
+    ) -> list[tuple[int, Move]]:
+        """The places and the moves of those that are claimed one by one: all but the `done`."""
         moves = []
-        for job_id, key, record in found:
-            try:
-                if job_id == last:
-                    raise corrupt_record(job_id, "two workers have it in the index")
-                moves.append(_start(writer, job_id, key, record))
-            except CorruptRecordError as error:
-                self._report(error)
+        for place, (job_id, key, record) in enumerate(found):
+            if place not in done:
+                try:
+                    if job_id == last:
+                        raise corrupt_record(job_id, "two workers have it in the index")
+                    moves.append((place, _start(writer, job_id, key, record, claim + place)))
+                except CorruptRecordError as error:
+                    self._report(error)
             last = job_id
-        return move_all(writer, moves)
+        return moves
 
 
-def _start(writer: Writer, job_id: int, key: bytes, record: bytes | None) -> Move:
+def _start(writer: Writer, job_id: int, key: bytes, record: bytes | None, claim: int) -> Move:
     stored = None if record is None else verified(job_id, key, record)
     if stored is None or stored.status is not Status.QUEUED:
         raise corrupt_record(job_id, "it is among the queued jobs of the index, and is none")
     attempt = min(stored.attempt + 1, MAX_ATTEMPT)
-    claim = writer.counters.next(NEXT_CLAIM, MAX_ID)
     started = prepare(writer, stored, Status.STARTED, attempt, writer.owner(), claim)
     if writer.events is not None:
         writer.tell("claimed", started.job, stored)

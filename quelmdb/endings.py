@@ -59,17 +59,25 @@ def complete_all(claims: Sequence[tuple[int, int]], outcomes: Sequence[Content])
     """The same of several jobs, none of them twice."""
 
     def apply(writer: Writer) -> list[Job]:
-        records = writer.records([job_id for job_id, _ in claims])
-        jobs = bulk.complete_all(writer, records, [claim for _, claim in claims], outcomes)
-        if jobs is not None:
+        found = writer.records([job_id for job_id, _ in claims])
+        plain = bulk.plain_among(writer, found, Status.STARTED)
+        jobs = plain and bulk.complete_all(writer, plain, [claim for _, claim in claims], outcomes)
+        done = frozenset(plain.places) if plain and jobs else ()
+        if plain and jobs and len(jobs) == len(found):
             return jobs
-        moves = []
-        for (job_id, key, record), (_, claim), outcome in zip(
-            records, claims, outcomes, strict=True
+        others = []
+        for place, ((job_id, key, record), (_, claim)) in enumerate(
+            zip(found, claims, strict=True)
         ):
-            stored = None if record is None else verified(job_id, key, record)
-            moves.append(_completed(writer, job_id, claim, stored, outcome))
-        return move_all(writer, moves)
+            if place not in done:
+                stored = None if record is None else verified(job_id, key, record)
+                one = _completed(writer, job_id, claim, stored, outcomes[place])
+                others.append((place, one))
+        moved = move_all(writer, [one for _, one in others])
+        if not (plain and jobs):
+            return moved
+        places = [place for place, _ in others]
+        return bulk.merged(plain, jobs, zip(places, moved, strict=True))
 
     return apply
 

@@ -6,6 +6,7 @@ A CBOR map of short names to bytes, and nothing at all where there is nothing to
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any, Final
 
 from quelmdb.codec import Codec, decode
@@ -94,10 +95,21 @@ def packed(extras: Extras) -> tuple[int, bytes, Outside]:
 
 def unpacked(data: bytes) -> Extras:
     """The map of a record. Raises `DecodeError`."""
+    if len(data) > _SMALL:
+        return _unpacked(data)
+    return dict(_remembered(data))
+
+
+def _unpacked(data: bytes) -> Extras:
     extras = decode(data) if data else {}
     if not isinstance(extras, dict) or not all(type(value) is bytes for value in extras.values()):
         raise DecodeError("its extras are no map of bytes")
     return extras
+
+
+# Jobs of a worker mostly ask for the same, and have nothing else here.
+_SMALL: Final = 64  # bytes of what is remembered
+_remembered: Final = lru_cache(1024)(_unpacked)
 
 
 def decoded_outcome(extras: Extras) -> tuple[Any, str | None]:
@@ -112,13 +124,27 @@ def decoded_outcome(extras: Extras) -> tuple[Any, str | None]:
 def decoded_options(extras: Extras) -> Options:
     """Raises `DecodeError`."""
     data = extras.get(EXTRA_OPTIONS)
-    if data is None:
-        return PLAIN
+    return PLAIN if data is None else _options(data)
+
+
+@lru_cache(1024)
+def _options(data: bytes) -> Options:
     try:
         run_at, *others = decode(data)
         return options_of(None if run_at is None else time_of(run_at), *others)
     except (InvalidJobError, TypeError, ValueError) as error:
         raise DecodeError(f"its options are none: {error}") from None
+
+
+def with_outcome(data: bytes, outcome: bytes) -> tuple[int, bytes] | None:
+    """Flags and bytes of extras that get a result and an error, all of it inside, in the place
+    of those that they had; None where it is too much for that. Raises `DecodeError`."""
+    extras = unpacked(data)
+    if extras.keys() & _OUTCOME or outcome:
+        kept = {name: value for name, value in extras.items() if name not in _OUTCOME}
+        flags, inside, outside = packed(kept | unpacked(outcome))
+        return None if outside else (flags, inside)
+    return RARE, data
 
 
 def decoded_failures(extras: Extras) -> tuple[Failure, ...]:

@@ -162,8 +162,8 @@ ERROR: Final = 2
 FAILURES: Final = 3
 
 # A record with all its parts inline stays below half a page (2,022 bytes), and so out of
-# LMDB's overflow pages: 44 + 1024 + 2 x 384 + the map and the checksum; or, where there
-# are options of up to 360 bytes beside them, 44 + 1024 + 384 + 2 x 64 + 360 + the same.
+# LMDB's overflow pages: 44 + 1024 + 2 x 384 + the map and the checksum; or, where there are
+# options beside them (at most 650 bytes, and 19 of a claim), 44 + 1024 + 3 x 64 + these.
 INLINE_ARGUMENTS: Final = 1024
 INLINE_EXTRA: Final = 384
 INLINE_BESIDE_OPTIONS: Final = 64

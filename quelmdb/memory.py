@@ -282,7 +282,7 @@ class MemoryStore(_MemoryReader, JobStore):
             for job in table.jobs.values()
             if job.status is Status.SCHEDULED and job.run_at is not None and job.run_at > now
         )
-        return min(_LOOK_SECONDS, *to_come)
+        return min([_LOOK_SECONDS, *to_come])
 
     def _job(self, operation: Operation) -> Job:
         job: Job = self._run(operation)

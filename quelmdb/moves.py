@@ -38,7 +38,7 @@ from quelmdb.layout import (
     split_body,
 )
 from quelmdb.options import MAX_FAILURES, PLAIN, Failure, Options
-from quelmdb.records import Content, corrupt_record, delete_parts, put_parts, stored_parts
+from quelmdb.records import OUTSIDE, Content, corrupt_record, delete_parts, put_parts, stored_parts
 from quelmdb.status import Status
 from quelmdb.stored import Stored, parts_of
 from quelmdb.writer import AWAKENING, Writer
@@ -98,7 +98,8 @@ def prepare(
             delete_parts(writer.transaction, writer.databases, stored.id, *outdated)
             put_parts(writer.transaction, writer.databases, stored.id, outside)
         flags = (flags & ARGUMENTS_OUTSIDE) | outcome_flags
-    return _made(writer, stored, status, flags, attempt, owner, claim, body)
+    worker = writer.name_of(stored)
+    return _made(writer, stored, worker, status, flags, attempt, owner, claim, body)
 
 
 def prepare_rare(
@@ -116,20 +117,24 @@ def prepare_rare(
 
     `requested` is the flag of a cancellation that is asked for, or 0.
     """
-    writer.read(stored)  # raises where any of it is damaged
-    had, options = stored.entries, stored.options if change.options is None else change.options
+    if stored.flags & OUTSIDE:
+        writer.read(stored)  # raises where any of it is damaged
+    worker = writer.name_of(stored)
+    had, options = stored.options, change.options
+    options = had if options is None else options
     extras = _changed(writer, stored, change)
     flags, inside, outside = packed(extras)
     code = STATUS_CODES[status]
     writer.touched = True
-    has = by_option.entries(stored.id, stored.worker, code, options)
-    by_option.replace(writer.transaction, writer.databases, had, has)
+    left = by_option.entries(stored.id, stored.worker, stored.code, had)
+    entered = by_option.entries(stored.id, stored.worker, code, options)
+    by_option.replace(writer.transaction, writer.databases, left, entered)
     outdated = parts_of(stored.flags & ~ARGUMENTS_OUTSIDE)
     delete_parts(writer.transaction, writer.databases, stored.id, *outdated)
     put_parts(writer.transaction, writer.databases, stored.id, outside)
     flags |= (stored.flags & ARGUMENTS_OUTSIDE) | requested
     body = split_body(stored.record)[0] + inside
-    return _made(writer, stored, status, flags, attempt, owner, claim, body)
+    return _made(writer, stored, worker, status, flags, attempt, owner, claim, body)
 
 
 def outcome_in(content: Content) -> Extras:
@@ -166,6 +171,7 @@ def move_all(writer: Writer, prepared: Sequence[Move]) -> list[Job]:
 def _made(
     writer: Writer,
     stored: Stored,
+    name: str | None,
     status: Status,
     flags: int,
     attempt: int,
@@ -184,7 +190,7 @@ def _made(
     )
     header = (RECORD_VERSION, code, flags, attempt, worker, owner, length, created, now, claim)
     record = pack_record(stored.key, header, body)
-    job = writer.job(writer.name_of(stored), stored.key, header, record)
+    job = writer.job(name, stored.key, header, record)
     return Move(job, stored, record, code)
 
 

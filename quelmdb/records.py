@@ -53,7 +53,7 @@ from quelmdb.layout import (
 from quelmdb.names import Names
 from quelmdb.options import PLAIN
 
-_OUTSIDE: Final = ARGUMENTS_OUTSIDE | RESULT_OUTSIDE | ERROR_OUTSIDE | FAILURES_OUTSIDE
+OUTSIDE: Final = ARGUMENTS_OUTSIDE | RESULT_OUTSIDE | ERROR_OUTSIDE | FAILURES_OUTSIDE
 _FLAGS: Final = 2  # among the fields of the header
 _WORKER: Final = 4
 _RUN: Final = 64  # records that are decoded at once: who keeps one of the jobs keeps all of them
@@ -171,7 +171,8 @@ def plain_jobs(
     records: Sequence[bytes],
     headers: Sequence[Header],
 ) -> list[Job]:
-    """The jobs of intact records without flags, whose workers are `known`."""
+    """The jobs of intact records of which nothing stands outside, whose workers are `known`.
+    Raises `DecodeError` where their options are none."""
     plain: list[bytes] = []
     decode_plain = _Run(plain).decode  # one for all: to look it up makes a new one
     jobs: list[Job] = []
@@ -193,6 +194,8 @@ def plain_jobs(
             job._decode = decode_plain
         else:
             job._decode = _decode_inline
+            if header[_FLAGS]:
+                job._options = decoded_options(unpacked(split_body(record)[1]))
         jobs.append(job)
     return jobs
 
@@ -236,7 +239,7 @@ def job_of(
     _, status, flags, attempt, _, owner, _, created, updated, claim = header
     decoding: Decode = _decode_inline
     options = PLAIN
-    if flags & _OUTSIDE:
+    if flags & OUTSIDE:
         decoding = partial(_decode, _outside(transaction, databases, key, record))
     if flags & RARE:
         options = decoded_options(unpacked(split_body(record)[1]))
@@ -324,7 +327,7 @@ def references(record: bytes) -> dict[int, bytes]:
     flags = flags_of(record)
     arguments, inside = split_body(record)
     found = {ARGUMENTS: arguments} if flags & ARGUMENTS_OUTSIDE else {}
-    if flags & (_OUTSIDE & ~ARGUMENTS_OUTSIDE):
+    if flags & (OUTSIDE & ~ARGUMENTS_OUTSIDE):
         extras = unpacked(inside)
         for name, part in PART_OF.items():
             if flags & FLAG_OF[name]:

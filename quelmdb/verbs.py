@@ -46,7 +46,8 @@ class Verbs:
     ) -> Verb[list[Job]]:
         drafts = self._drafts(jobs)
         _check_on_duplicate(on_duplicate)
-        if all([_is_appended(draft) for draft in drafts]):  # each is looked at
+        appended = [_is_appended(draft) for draft in drafts]  # each is looked at
+        if all(appended):
             return Append(drafts)
         return lambda writer: inserts.insert_all(writer, drafts, on_duplicate)
 
@@ -188,10 +189,7 @@ def _is_appended(draft: Draft) -> bool:
     if job._id is not None:
         inserts.check_chosen(job._id)
         return False
-    options = job._options
-    return options is PLAIN or not (
-        options.run_at is not None or options.priority or options.unique_key is not None
-    )
+    return job._options is PLAIN or by_option.has_none(job._options)
 
 
 def _check_on_duplicate(on_duplicate: OnDuplicate) -> None:

@@ -28,12 +28,12 @@ from quelmdb import (
     WrongThreadError,
     registry,
 )
+from quelmdb.claiming import Claim
 from quelmdb.counters import Counters
 from quelmdb.mailbox import AwaitedRequest
 from quelmdb.persistence import Clock
 from quelmdb.testing import JobStoreContract
 from quelmdb.testing.rules.helpers import id_of
-from quelmdb.claiming import Claim
 from tests.children import Child
 from tests.loopstore import LoopStore, LoopThread
 

@@ -10,9 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from quelmdb.memory import MemoryStore
 from quelmdb.testing import JobStoreContract, ManualClock, PersistenceContract
 
 _OUTSIDER = '''
+from quelmdb.memory import MemoryStore
 from quelmdb.memory import MemoryStore
 from quelmdb.testing import JobStoreContract
 
@@ -49,7 +51,7 @@ def test_no_rule_hides_another_of_the_same_name() -> None:
         for name in vars(rules)
         if name.startswith("test_")
     )
-    assert len(names) > 200
+    assert len(names) > 400
     assert [name for name, count in names.items() if count > 1] == []
 
 
@@ -60,6 +62,8 @@ def test_a_job_store_is_asked_all_that_persistence_is_asked() -> None:
 def test_an_author_who_forgets_the_factory_is_told() -> None:
     with pytest.raises(NotImplementedError, match="open_store"):
         JobStoreContract().open_store(Path(), ManualClock())
+    with pytest.raises(NotImplementedError, match="reopen"):
+        JobStoreContract().reopen(MemoryStore(), Path(), ManualClock())
 
 
 def test_a_fault_of_a_store_elsewhere_fails_its_tests(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 from quelmdb.errors import TooLargeError
 from quelmdb.job import Job
 from quelmdb.memory import MemoryStore
-from quelmdb.persistence import Clock, Persistence
+from quelmdb.persistence import Clock, JobStore, Persistence
 from quelmdb.testing import JobStoreContract, PersistenceContract
 from quelmdb.values import ANY, WorkerFilter
 
@@ -19,6 +19,10 @@ from quelmdb.values import ANY, WorkerFilter
 class TestMemoryStore(JobStoreContract):
     def open_store(self, directory: Path, clock: Clock) -> MemoryStore:
         return MemoryStore(clock=clock)
+
+    def reopen(self, store: JobStore, directory: Path, clock: Clock) -> JobStore:
+        assert isinstance(store, MemoryStore)
+        return store.reopened()
 
 
 class _Least(Persistence):

@@ -13,7 +13,7 @@ import click
 
 from quelmdb.errors import QuelmdbError
 
-from . import check, demo, dump, info, load, show
+from . import check, demo, dump, info, load, run, show
 from . import list as listing
 from .render import say
 
@@ -102,6 +102,7 @@ def commands() -> None:
     \b
     Examples:
       quelmdb demo                          see it work
+      quelmdb run jobs.qdb mypackage.jobs   work on what is in a store
       quelmdb info jobs.qdb                 what is in a store
       quelmdb list jobs.qdb --status failed
     """
@@ -122,6 +123,7 @@ for _command in (
     dump.command,
     load.command,
     check.command,
+    run.command,
     demo.command,
 ):
     commands.add_command(_command)

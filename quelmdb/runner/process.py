@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -52,6 +53,7 @@ class Process:
         )
         self._tell = tell
         self._retiring = retiring
+        self._error: BaseException | None = None  # of a thread, which should have none
         self._told = Counts()
         self._told_at = 0.0
         self._is_stopping = False
@@ -62,6 +64,7 @@ class Process:
         self._tasks: set[asyncio.Task[None]] = set()
         self._loop_thread = threading.Thread(target=self._run_loop, name="loop", daemon=True)
         self._threads: list[threading.Thread] = []
+        self._ended: list[None] = []  # an item for each of them that has
         for pool, count, work in (
             (self._dispatcher.threads, threads, self._work),
             (self._dispatcher.coroutines, _FEEDERS, self._feed),
@@ -94,11 +97,19 @@ class Process:
         if not self._is_stopping:
             self._is_stopping = True
             self._dispatcher.stop()
+            log.info(
+                "process %d begins no more jobs; %d are being run",
+                os.getpid(),
+                len(self._dispatcher.running()),
+            )
 
     def look_around(self) -> set[int]:
         """Does what the main thread has to do by now, and sleeps until there is more, or
-        there is something to read from what `watch.also` was told."""
+        there is something to read from what `watch.also` was told. Raises what has ended one
+        of the threads."""
         self.watch.begin()
+        if self._error is not None:
+            raise self._error
         now = time.monotonic()
         if now >= self._finisher.due:
             self._finisher.flush()
@@ -115,7 +126,7 @@ class Process:
         """Whether all has ended that can be waited for."""
         running = self._dispatcher.running()
         stuck = sum(one.is_overdue for one in running) if self.is_retiring else 0
-        alive = sum(thread.is_alive() for thread in self._threads)
+        alive = len(self._threads) - len(self._ended)
         tasks = len(self._dispatcher.coroutines.running)
         if not stuck:
             return not alive and not tasks
@@ -161,7 +172,10 @@ class Process:
             while (running := dispatcher.take(pool)) is not None:
                 if dispatcher.finish(pool, running, perform(running)):
                     finisher.flush()
+        except BaseException as error:
+            self._error = error
         finally:
+            self._ended.append(None)
             self.watch.wake()
 
     def _feed(self, pool: Pool) -> None:
@@ -172,7 +186,10 @@ class Process:
             while (running := dispatcher.take(pool)) is not None:
                 begun = [running, *dispatcher.take_waiting(pool)]
                 loop.call_soon_threadsafe(self._begin, begun)
+        except BaseException as error:
+            self._error = error
         finally:
+            self._ended.append(None)
             self.watch.wake()
 
     def _run_loop(self) -> None:

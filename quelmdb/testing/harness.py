@@ -55,7 +55,8 @@ class Life:
 
 
 class JobStoreHarness(PersistenceHarness):
-    """As `PersistenceHarness`, and `reopen`; each test ends with the check of the store that it used."""
+    """As `PersistenceHarness`; override `reopen`, too. Each test ends with the check of the
+    store that it used."""
 
     def open_store(self, directory: Path, clock: Clock) -> JobStore:
         raise NotImplementedError("a class that runs the contract implements open_store")

@@ -89,6 +89,11 @@ class Heard:
             taken, self._events = self._events[:count], self._events[count:]
         return taken
 
+    def left(self) -> int:
+        """How many events it was told and nobody has taken."""
+        with self._told:
+            return len(self._events)
+
     def kinds(self, count: int) -> list[Kind]:
         """Those of the next events."""
         return [event.kind for event in self.take(count)]

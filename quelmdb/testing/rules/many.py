@@ -168,6 +168,11 @@ class ManyRules(JobStoreHarness):
         with unchanged(store), pytest.raises(_CallersError):
             store.complete_many(_breaks_after(claimed))
         with unchanged(store), pytest.raises(_CallersError):
+            store.complete_many([claimed, claimed], _breaks_after(1))
+        for many in (store.cancel_many, store.retry_many):
+            with unchanged(store), pytest.raises(_CallersError):
+                many(_breaks_after(claimed))
+        with unchanged(store), pytest.raises(_CallersError):
             store.restore(_breaks_after(Job("a", id=77)))
 
     def test_an_iterable_may_use_the_store(self, store: JobStore) -> None:

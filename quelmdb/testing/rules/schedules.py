@@ -170,9 +170,7 @@ class ScheduleRules(JobStoreHarness):
     def test_many_that_are_due_are_all_claimed_once(
         self, store: JobStore, clock: ManualClock
     ) -> None:
-        jobs = store.insert_many(
-            Job("a", run_at=in_seconds(clock, 1 + n % 7)) for n in range(700)
-        )
+        jobs = store.insert_many(Job("a", run_at=in_seconds(clock, 1 + n % 7)) for n in range(700))
         not_yet = store.insert(Job("a", run_at=in_seconds(clock, 60)))
         clock.advance(8 * _SECOND)
         claimed: list[Job] = []

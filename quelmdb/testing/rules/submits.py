@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from quelmdb.errors import (
+    DuplicateJobError,
     EncodeError,
     InvalidJobError,
     InvalidTransitionError,
@@ -25,12 +26,18 @@ from quelmdb.persistence import JobStore
 from quelmdb.status import Status
 from quelmdb.testing.clock import ManualClock
 from quelmdb.testing.harness import JobStoreHarness, new_directory
-from quelmdb.testing.rules.helpers import found, id_of, ids, label, unchanged
+from quelmdb.testing.rules.helpers import (
+    PATIENCE,
+    found,
+    id_of,
+    ids,
+    in_seconds,
+    label,
+    unchanged,
+)
 from quelmdb.testing.rules.threads import in_threads
 from quelmdb.values import MAX_CHOSEN_ID
 from quelmdb.writes import Submit
-
-_PATIENCE = 30.0  # seconds, after which something is taken for lost
 
 _HELD = Job("a", id=1, claim=1, status="started")
 
@@ -46,11 +53,18 @@ SUBMITS: dict[str, Callable[[Submit], object]] = {
     "complete_many": lambda submit: submit.complete_many([_HELD]),
     "fail": lambda submit: submit.fail(_HELD, "oh"),
     "release": lambda submit: submit.release(_HELD),
+    "progress": lambda submit: submit.progress(_HELD, 1),
+    "cancel": lambda submit: submit.cancel(1),
+    "cancel_many": lambda submit: submit.cancel_many([1]),
+    "retry": lambda submit: submit.retry(1),
+    "retry_many": lambda submit: submit.retry_many([1]),
+    "pause": lambda submit: submit.pause("a"),
+    "resume": lambda submit: submit.resume("a"),
 }
 
 
 def _result(future: Future[Any]) -> Any:
-    return future.result(_PATIENCE)
+    return future.result(PATIENCE)
 
 
 class SubmitRules(JobStoreHarness):
@@ -88,6 +102,102 @@ class SubmitRules(JobStoreHarness):
         assert _result(submit.destroy_many([inserted, 150, 200, None])) is None
         assert list(store.all().ids()) == [*range(1, 6), id_of(many[0]), 201]
 
+    def test_all_that_runners_and_operators_write_can_be_submitted(
+        self, store: JobStore, clock: ManualClock
+    ) -> None:
+        store.insert_many([Job("w", n) for n in range(5)])
+        first, second, third, fourth, fifth = store.claim("w", limit=5)
+        clock.advance(1_000)
+        later = in_seconds(clock, 60)
+        submit = store.submit
+        inserted = _result(submit.insert(Job("a", 1, unique_key="k", run_at=later)))
+        assert (inserted.status, inserted.run_at) == (Status.SCHEDULED, later)
+        assert _result(submit.insert(Job("a", 2, unique_key="k"), "skip")) == inserted
+        (replaced,) = _result(submit.insert_many([Job("a", 3, unique_key="k")], "replace"))
+        assert replaced == found(store, inserted)
+        assert replaced.arguments == 3
+        ended = _result(submit.complete_many([first, second], [1, 2]))
+        assert [found(store, job) for job in (first, second)] == ended
+        assert [job.result for job in ended] == [1, 2]
+        failed = _result(submit.fail(third, ValueError("oh"), later))
+        assert failed == found(store, third)
+        assert (failed.status, failed.run_at) == (Status.SCHEDULED, later)
+        told = _result(submit.progress(fourth, 1, 2, "half"))
+        assert told == found(store, fourth)
+        assert told.progress == (1, 2, "half")
+        cancelled = _result(submit.cancel(third))
+        assert cancelled == found(store, third)
+        assert cancelled.status is Status.CANCELLED
+        assert ids(_result(submit.cancel_many([fifth, 999]))) == [fifth.id]
+        assert store.cancel_requested(fifth)
+        retried = _result(submit.retry(third))
+        assert retried == found(store, third)
+        assert retried.status is Status.QUEUED
+        released = _result(submit.release(fifth))
+        assert released.status is Status.CANCELLED
+        assert _result(submit.retry_many([fifth, first])) == [found(store, fifth)]
+        assert _result(submit.pause("w")) is None
+        assert store.paused() == ["w"]
+        assert _result(submit.resume("w")) is None
+        assert store.paused() == []
+
+    def test_bad_words_of_runners_that_are_submitted_raise_at_the_call(
+        self, store: JobStore
+    ) -> None:
+        store.insert(Job("a"))
+        (claimed,) = store.claim("a")
+        bad: Any = "bad"
+        submit = store.submit
+        with unchanged(store):
+            with pytest.raises(InvalidJobError):
+                submit.fail(claimed, "oh", bad)
+            with pytest.raises(InvalidJobError):
+                submit.progress(claimed, bad)
+            with pytest.raises(InvalidTransitionError):
+                submit.progress(Job("a", id=claimed.id), 1)
+            for verb in (submit.cancel, submit.retry):
+                with pytest.raises(InvalidJobError):
+                    verb(bad)
+            for many in (submit.cancel_many, submit.retry_many):
+                with pytest.raises(InvalidJobError):
+                    many([claimed, bad])
+            for of_worker in (submit.pause, submit.resume):
+                with pytest.raises(InvalidJobError):
+                    of_worker(bad.encode())
+            with pytest.raises(EncodeError):
+                submit.complete_many([claimed], [object()])
+            with pytest.raises(ValueError):  # noqa: PT011 - its words are free
+                submit.complete_many([claimed], [1, 2])
+
+    def test_what_cannot_be_cancelled_or_retried_is_the_exception_of_its_future(
+        self, store: JobStore
+    ) -> None:
+        ended, queued, failed = store.insert_many(
+            [Job("a", status="completed"), Job("a", unique_key="k")]
+            + [Job("a", status="failed", unique_key="k")]
+        )
+        submit = store.submit
+        with unchanged(store):
+            futures: list[Future[Any]] = [
+                submit.cancel(ended),
+                submit.cancel(999),
+                submit.retry(queued),
+                submit.retry(999),
+                submit.retry(failed),
+                submit.insert(Job("b", unique_key="k")),
+                submit.progress(queued.replace(claim=7), 1),
+            ]
+            errors = [type(future.exception(PATIENCE)) for future in futures]
+        assert errors == [
+            InvalidTransitionError,
+            JobNotFoundError,
+            InvalidTransitionError,
+            JobNotFoundError,
+            DuplicateJobError,
+            DuplicateJobError,
+            StaleClaim,
+        ]
+
     def test_a_submitted_restore_returns_what_was_stored(self, store: JobStore) -> None:
         stored = store.insert(Job("a", id=5))
         other = Job("b", id=7, attempt=3, claim=9)
@@ -97,7 +207,7 @@ class SubmitRules(JobStoreHarness):
         assert replaced == [found(store, stored)]
         assert replaced[0].worker == "c"
         with unchanged(store):
-            error = store.submit.restore([Job("d", id=8), stored]).exception(_PATIENCE)
+            error = store.submit.restore([Job("d", id=8), stored]).exception(PATIENCE)
         assert isinstance(error, JobExistsError)
 
     @pytest.mark.parametrize(
@@ -171,7 +281,7 @@ class SubmitRules(JobStoreHarness):
                 submit.complete_many([stale, gone]),
                 submit.update(Job("good")),
             ]
-        errors = [future.exception(_PATIENCE) for future in futures]
+        errors = [future.exception(PATIENCE) for future in futures]
         assert [type(error) for error in errors] == 5 * [
             type(None),
             JobExistsError,
@@ -293,7 +403,7 @@ class SubmitRules(JobStoreHarness):
                 done.set()
 
         store.submit.insert(Job("a", 10)).add_done_callback(follow)
-        assert done.wait(_PATIENCE)
+        assert done.wait(PATIENCE)
         assert [job.arguments for job in store.all()] == list(range(10, 0, -1))
 
     def test_a_callback_that_raises_harms_nobody(
