@@ -15,7 +15,7 @@ from typing import Final, NamedTuple
 from quelmdb import by_option, index
 from quelmdb.engine import put_all
 from quelmdb.errors import DecodeError
-from quelmdb.extras import decoded_options, unpacked, with_outcome
+from quelmdb.extras import glance, with_outcome
 from quelmdb.job import Job
 from quelmdb.layout import (
     RARE,
@@ -24,8 +24,8 @@ from quelmdb.layout import (
     Header,
     arguments_of,
     bodies_of,
+    extras_of,
     pack_records,
-    split_body,
     unpack_records,
 )
 from quelmdb.records import Content, plain_jobs
@@ -70,7 +70,7 @@ def plain_among(writer: Writer, found: Found, status: Status) -> Plain | None:
         for place, header in enumerate(headers)
         if header[1] == code
         and header[4] in known
-        and (not header[2] or (header[2] == RARE and _has_no_entry(stored[place])))
+        and (not header[2] or (header[2] == RARE and _has_no_entry(stored[place], header[6])))
     ]
     if len(places) < _FEWEST:
         return None
@@ -120,7 +120,7 @@ def complete_all(
         if claim != claims[place] or too_big:
             return None
         if flags:
-            merged = with_outcome(split_body(record)[1], extras)
+            merged = with_outcome(extras_of(record, length), extras)
             if merged is None:
                 return None
             flags, extras = merged
@@ -131,10 +131,10 @@ def complete_all(
     return _put(writer, plain, _STARTED, _COMPLETED, headers, bodies)
 
 
-def _has_no_entry(record: bytes) -> bool:
+def _has_no_entry(record: bytes, length: int) -> bool:
     """Whether the options of a record can be read, and ask for no entry."""
     try:
-        return by_option.has_none(decoded_options(unpacked(split_body(record)[1])))
+        return by_option.has_none(glance(extras_of(record, length))[0])
     except DecodeError:
         return False
 

@@ -257,8 +257,11 @@ class Claims:
 
     def next_due(self) -> datetime | None:
         """As `JobStore.next_due`."""
-        databases = self._store._environment.databases
-        due = self._store._read(lambda transaction: by_option.next_due(transaction, databases))
+
+        def work(transaction: Transaction) -> int | None:
+            return by_option.next_due(transaction, self._store._environment.databases)
+
+        due = self._store._read(work)
         return None if due is None else time_of(due)
 
     def paused(self) -> list[str | None]:

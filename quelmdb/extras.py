@@ -121,6 +121,20 @@ def decoded_outcome(extras: Extras) -> tuple[Any, str | None]:
     return None if result is None else decode(result), text
 
 
+def glance(data: bytes) -> tuple[Options, bool]:
+    """Of extras of which nothing stands outside: the options, and whether there is neither a
+    result, nor an error, nor a failure. Raises `DecodeError`."""
+    return _glance(data) if len(data) > _SMALL else _remembered_glance(data)
+
+
+def _glance(data: bytes) -> tuple[Options, bool]:
+    extras = unpacked(data)
+    return decoded_options(extras), extras.keys().isdisjoint(PART_OF)
+
+
+_remembered_glance: Final = lru_cache(1024)(_glance)
+
+
 def decoded_options(extras: Extras) -> Options:
     """Raises `DecodeError`."""
     data = extras.get(EXTRA_OPTIONS)

@@ -272,6 +272,11 @@ def arguments_of(records: Sequence[bytes]) -> list[bytes]:
     ]
 
 
+def extras_of(record: bytes, length: int) -> bytes:
+    """The extras of an intact record with so many bytes of arguments."""
+    return record[HEADER_BYTES + length : -_CRC_BYTES]
+
+
 def split_body(record: bytes) -> tuple[bytes, bytes]:
     """Arguments (or the reference to them) and extras of an intact record."""
     (length,) = _LENGTH.unpack_from(record, _LENGTH_AT)

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from quelmdb.codec import Codec, decode, decode_all
 from quelmdb.engine import Databases, Transaction, append_new
-from quelmdb.errors import CorruptRecordError
+from quelmdb.errors import CorruptRecordError, DecodeError
 from quelmdb.extras import (
     FLAG_OF,
     PART_OF,
@@ -16,6 +16,7 @@ from quelmdb.extras import (
     decoded_failures,
     decoded_options,
     decoded_outcome,
+    glance,
     outcome_of,
     packed,
     rare_of,
@@ -37,8 +38,9 @@ from quelmdb.layout import (
     STATUSES,
     Damaged,
     Header,
-    bodies_of,
+    arguments_of,
     chunks,
+    extras_of,
     fits_reference,
     flags_of,
     pack_reference,
@@ -160,9 +162,12 @@ def _inline_jobs(names: Names, found: Sequence[tuple[bytes, bytes]]) -> list[Job
         return None
     known = names.known
     for header in headers:
-        if header[_FLAGS] or header[_WORKER] not in known:
+        if header[_FLAGS] & ~RARE or header[_WORKER] not in known:
             return None
-    return plain_jobs(known, unpack_numbers(b"".join(keys)), records, headers)
+    try:
+        return plain_jobs(known, unpack_numbers(b"".join(keys)), records, headers)
+    except DecodeError:
+        return None
 
 
 def plain_jobs(
@@ -177,7 +182,7 @@ def plain_jobs(
     decode_plain = _Run(plain).decode  # one for all: to look it up makes a new one
     jobs: list[Job] = []
     for job_id, record, header in zip(ids, records, headers, strict=True):
-        _, status, _, attempt, worker, owner, length, created, updated, claim = header
+        _, status, flags, attempt, worker, owner, length, created, updated, claim = header
         job: Job = _new(Job)  # as `stored_job`, the call of which takes a fifth of the time
         job._id = job_id
         job._worker = known[worker]
@@ -189,13 +194,17 @@ def plain_jobs(
         job._owner = owner
         job._record = record
         job._options = PLAIN
-        if len(record) == FRAME_BYTES + length:
+        has_outcome = False
+        if len(record) > FRAME_BYTES + length:
+            has_outcome = True
+            if flags:
+                job._options, is_bare = glance(extras_of(record, length))
+                has_outcome = not is_bare
+        if has_outcome:
+            job._decode = _decode_inline
+        else:
             plain.append(record)
             job._decode = decode_plain
-        else:
-            job._decode = _decode_inline
-            if header[_FLAGS]:
-                job._options = decoded_options(unpacked(split_body(record)[1]))
         jobs.append(job)
     return jobs
 
@@ -219,7 +228,7 @@ class _Run:
         """What one of the records has. Raises `DecodeError`."""
         if self._begun and self._records:
             records, self._records = self._records, ()
-            arguments = decode_all(bodies_of(records))
+            arguments = decode_all(arguments_of(records))
             if arguments is not None:
                 self._ahead = dict(zip(records, arguments, strict=True))
         self._begun = True

@@ -62,9 +62,9 @@ _WOKEN: Final = frozenset((errno.EAGAIN, errno.EINTR, errno.ETIMEDOUT))
 _LONGEST_WAIT: Final = 3600.0
 
 # Where there is no futex: a look costs up to 50 us (of a virtual machine), an idle second
-# some 65 of them, while a busy store is heard after one or two milliseconds.
+# some 55 of them, while a busy store is heard after one or two milliseconds.
 _FIRST_PAUSE: Final = 0.001
-_LAST_PAUSE: Final = 0.016
+_LAST_PAUSE: Final = 0.02
 
 
 class _Time(ctypes.Structure):

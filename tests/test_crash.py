@@ -254,7 +254,11 @@ def test_the_litter_of_a_broken_creation_becomes_a_store(
             quelmdb.open(path, **options)  # type: ignore[arg-type]
     with quelmdb.open(path) as store:
         assert store.insert(Job("a")).id == 1
-    assert sorted(entry.name for entry in path.iterdir()) == ["000001", "owners.lock"]
+    assert sorted(entry.name for entry in path.iterdir()) == [
+        "000001",
+        "owners.lock",
+        "wakeup",
+    ]
 
 
 def _open_and_insert(number: int, path: Path) -> tuple[str, int | None]:

@@ -94,11 +94,12 @@ def _restart(path: Path) -> None:
 
 
 def _state(path: Path) -> dict[str, bytes]:
-    """The content of every file but that of LMDB's locks, which every reader writes to."""
+    """The content of every file but that of LMDB's locks, which every reader writes to, and
+    the number of the wake-up, which is another one for all who open."""
     return {
         str(file): file.read_bytes()
         for file in sorted(path.rglob("*"))
-        if file.is_file() and file.name != layout.LOCK_FILE
+        if file.is_file() and file.name not in (layout.LOCK_FILE, layout.WAKEUP_FILE)
     }
 
 
@@ -416,7 +417,7 @@ def test_a_creator_that_is_killed_leaves_nothing_half_made(
         store.insert(Job("a"))
     names = {entry.name for entry in path.iterdir()}
     marks = {layout.BOOT_FILE} if then is EPHEMERAL else set()
-    assert names == {layout.GENERATION, layout.OWNERS_FILE} | marks
+    assert names == {layout.GENERATION, layout.OWNERS_FILE, layout.WAKEUP_FILE} | marks
 
 
 def test_a_creator_that_is_killed_once_the_store_has_its_name_has_made_it(path: Path) -> None:

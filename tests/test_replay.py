@@ -89,32 +89,32 @@ class TakesNoneForAll(MemoryStore):
 
 
 class OverwritesOnInsert(MemoryStore):
-    def insert(self, job: Job) -> Job:
+    def insert(self, job: Job, on_duplicate: OnDuplicate = "raise") -> Job:
         try:
-            return super().insert(job)
+            return super().insert(job, on_duplicate)
         except JobExistsError:
             return self.update(job)
 
 
 class OverwritesAndRaises(MemoryStore):
-    def insert(self, job: Job) -> Job:
+    def insert(self, job: Job, on_duplicate: OnDuplicate = "raise") -> Job:
         try:
-            return super().insert(job)
+            return super().insert(job, on_duplicate)
         except JobExistsError:
             self.update(job.replace(arguments="overwritten"))
             raise
 
 
 class ReusesIds(MemoryStore):
-    def insert(self, job: Job) -> Job:
+    def insert(self, job: Job, on_duplicate: OnDuplicate = "raise") -> Job:
         self._table.next_id = max(self._table.ids, default=0) + 1
-        return super().insert(job)
+        return super().insert(job, on_duplicate)
 
 
 class SkipsIds(MemoryStore):
-    def insert(self, job: Job) -> Job:
+    def insert(self, job: Job, on_duplicate: OnDuplicate = "raise") -> Job:
         self._table.next_id += 1
-        return super().insert(job)
+        return super().insert(job, on_duplicate)
 
 
 class KeepsUpdatedAt(MemoryStore):
@@ -133,16 +133,16 @@ class KeepsCreatedAt(MemoryStore):
 
 
 class BelievesCreatedAtOfInserts(MemoryStore):
-    def insert(self, job: Job) -> Job:
-        inserted = super().insert(job)
+    def insert(self, job: Job, on_duplicate: OnDuplicate = "raise") -> Job:
+        inserted = super().insert(job, on_duplicate)
         if job.created_at is None:
             return inserted
         return self.update(inserted.replace(created_at=job.created_at))
 
 
 class IsLate(MemoryStore):
-    def insert(self, job: Job) -> Job:
-        inserted = super().insert(job)
+    def insert(self, job: Job, on_duplicate: OnDuplicate = "raise") -> Job:
+        inserted = super().insert(job, on_duplicate)
         assert inserted.updated_at is not None
         late = inserted.updated_at + timedelta(microseconds=1)
         return self.restore([inserted.replace(updated_at=late)], "replace")[0]
@@ -180,14 +180,14 @@ class ReturnsWhatWasGiven(MemoryStore):
 
 
 class StoresNoBooleans(MemoryStore):
-    def insert(self, job: Job) -> Job:
+    def insert(self, job: Job, on_duplicate: OnDuplicate = "raise") -> Job:
         numbers = isinstance(job, Job) and job.replace(arguments=_numbers(job.arguments))
-        return super().insert(numbers or job)
+        return super().insert(numbers or job, on_duplicate)
 
 
 class ForgivesWhatIsNoJob(MemoryStore):
-    def insert(self, job: Job) -> Job:
-        return super().insert(job if isinstance(job, Job) else Job())
+    def insert(self, job: Job, on_duplicate: OnDuplicate = "raise") -> Job:
+        return super().insert(job if isinstance(job, Job) else Job(), on_duplicate)
 
 
 def _numbers(value: Any) -> Any:

@@ -104,7 +104,7 @@ def test_a_signal_lets_running_jobs_end_and_releases_the_others(
             runner.ctrl_c()
         else:
             runner.signal(number)
-        eventually(lambda: store.counts()[Status.STARTED] == 2)
+        runner.logs("begins no more jobs")
         pipes.let_through(2)
         code, log = runner.end()
     assert code == 0, log
@@ -119,11 +119,15 @@ def test_a_signal_lets_running_jobs_end_and_releases_the_others(
 def test_a_second_signal_gives_back_what_runs_without_a_lost_attempt(
     store: quelmdb.Store, pipes: Pipes
 ) -> None:
-    jobs = [Gated.add(store, pipes.arguments), slow_answer.add(store, {**pipes.arguments, "number": 7})]
+    jobs = [
+        Gated.add(store, pipes.arguments),
+        slow_answer.add(store, {**pipes.arguments, "number": 7}),
+    ]
     with Runner(Path(store.path), JOBS, threads=2) as runner:
         assert {pipes.hear().job, pipes.hear().job} == {job.id for job in jobs}
         eventually(lambda: store.counts()[Status.COMPLETED] == 1)
         runner.ctrl_c()
+        runner.logs("begins no more jobs")
         runner.ctrl_c()
         code, log = runner.end()
     assert code == 1
@@ -140,6 +144,7 @@ def test_a_process_that_is_told_to_stop_finishes_and_is_replaced(
     with Runner(Path(store.path), JOBS) as runner:
         first = pipes.hear()
         os.kill(first.pid, signal.SIGTERM)
+        runner.logs("begins no more jobs")
         pipes.let_through()
         assert pipes.hear() == first._replace(what="ended")
         second = pipes.hear()
@@ -176,8 +181,7 @@ def test_without_its_supervisor_a_process_finishes_and_ends(
     with Runner(Path(store.path), JOBS) as runner:
         begun = pipes.hear()
         runner.signal(signal.SIGKILL)
-        # It ends by itself when its job has, and begins no other one.
-        eventually(lambda: not is_alive(runner.pid))
+        runner.logs("begins no more jobs")
         pipes.let_through()
         eventually(lambda: not is_alive(begun.pid))
     assert [found(store, job).status for job in jobs] == [Status.COMPLETED, Status.QUEUED]

@@ -30,6 +30,8 @@ from tests.mounts import enter_private_mounts, mount_tmpfs, needs_mounts
 _WAIT: Final = 30.0  # seconds: whoever waits as long was not woken
 _SOON: Final = 15.0
 _PLAYERS: Final = 3
+_LEADERS: Final = 2
+_FOLLOWERS: Final = 2
 _NO_CALL: Final = 9999
 
 _MECHANISMS: Final = {
@@ -204,128 +206,116 @@ def test_to_wait_costs_next_to_nothing(waiter: Wakeup, mechanism: str) -> None:
 # --- Nothing is missed ------------------------------------------------------
 
 
-def _shared(count: int) -> Any:
-    """Numbers that a process and its forked children share."""
-    return (ctypes.c_uint64 * count).from_buffer(mmap.mmap(-1, count * 8))
+class _Ledger(ctypes.Structure):
+    """What a process and its forked children share."""
+
+    _fields_ = (
+        ("state", ctypes.c_uint64),  # the number of the last commit
+        ("led", ctypes.c_uint64 * _LEADERS),  # rounds
+        ("told", ctypes.c_uint64 * _FOLLOWERS),  # states
+    )
+
+
+def _ledger() -> Any:
+    return _Ledger.from_buffer(mmap.mmap(-1, ctypes.sizeof(_Ledger)))
 
 
 class _Watch:
-    """Waits, and remembers the longest wait."""
+    """Waits for what is looked for, and remembers the longest wait."""
 
-    def __init__(self, opened: Wakeup, seed: int) -> None:
+    def __init__(self, opened: Wakeup, random: Random) -> None:
         self._opened = opened
-        self._random = Random(seed)
+        self._random = random
         self.longest = 0.0
 
-    def wait(self, seen: int) -> None:
-        self.dawdle()
-        self.longest = max(self.longest, _seconds(self._opened.wait, seen, _WAIT))
+    def until(self, is_there: Callable[[], bool]) -> None:
+        while True:
+            seen = self._opened.seen()
+            self.dawdle()
+            if is_there():
+                return
+            self.dawdle()
+            self.longest = max(self.longest, _seconds(self._opened.wait, seen, _WAIT))
 
     def dawdle(self) -> None:
-        """Passes a while of any length, so that things happen in any order."""
+        """Passes some time or none, so that things happen in any order."""
         for _ in range(self._random.randrange(2) * self._random.randrange(1000)):
             pass
 
 
-def _take_turns(number: int, path: Path, turn: Any, rounds: int) -> float:
+def _take_turns(number: int, path: Path, ledger: Any, rounds: int) -> float:
     with _closing(Wakeup(path)) as opened:
-        watch = _Watch(opened, number)
-        while True:
-            seen = opened.seen()
-            now = turn[0]
-            if now >= rounds:
-                return watch.longest
-            if now % _PLAYERS == number:
-                turn[0] = now + 1
-                opened.wake(now + 1)
-            else:
-                watch.wait(seen)
-
-
-def test_processes_that_take_turns_are_all_woken_for_theirs(path: Path, rounds: int) -> None:
-    longest = in_children(_PLAYERS, _take_turns, path, _shared(1), rounds, method="fork")
-    assert max(longest) < _SOON
-
-
-def _lead_or_follow(
-    number: int, path: Path, back: Path, state: Any, told: Any, rounds: int
-) -> float:
-    """The first of the processes makes some changes, and waits until all others have told
-    that they have seen the last of them."""
-    with _closing(Wakeup(path)) as changes, _closing(Wakeup(back)) as answers:
-        random = Random(number)
-        watch = _Watch(changes if number else answers, number)
-        if number:
-            while told[number] < rounds:
-                seen = changes.seen()
-                if (now := state[0]) > told[number]:
-                    watch.dawdle()
-                    told[number] = now
-                    answers.wake(now * _PLAYERS + number)
-                else:
-                    watch.wait(seen)
-            return watch.longest
-        while state[0] < rounds:
-            for _ in range(min(random.randrange(1, 5), rounds - state[0])):
-                state[0] += 1
-                watch.dawdle()
-                changes.wake(state[0])
-            while True:
-                seen = answers.seen()
-                if all(told[other] == state[0] for other in range(1, _PLAYERS)):
-                    break
-                watch.wait(seen)
+        watch = _Watch(opened, Random(number))
+        for turn in range(number, rounds, _PLAYERS):
+            watch.until(lambda: bool(ledger.state == turn))  # noqa: B023
+            ledger.state = turn + 1
+            opened.wake(turn + 1)
         return watch.longest
 
 
-def test_each_of_many_processes_sees_every_final_state(path: Path, rounds: int) -> None:
-    back = path.with_name("back")
-    shared = _shared(1), _shared(_PLAYERS)
-    longest = in_children(_PLAYERS, _lead_or_follow, path, back, *shared, rounds, method="fork")
+def test_processes_that_take_turns_are_all_woken_for_theirs(path: Path, rounds: int) -> None:
+    longest = in_children(_PLAYERS, _take_turns, path, _ledger(), rounds, method="fork")
     assert max(longest) < _SOON
 
 
-def _produce_or_consume(
-    number: int, path: Path, lock: Any, ledger: Any, rounds: int
-) -> tuple[int, float]:
-    """Two of the processes add something to what is there, and two take it away. What
-    is added is told after the lock is given back, in any order."""
-    committed, there, taken = range(3)
-    consumed = 0
-    with _closing(Wakeup(path)) as opened:
-        watch = _Watch(opened, number)
-        if number < 2:
-            for _ in range(rounds):
-                with lock:
-                    ledger[committed] += 1
-                    ledger[there] += 1
-                    now = ledger[committed]
-                watch.dawdle()
-                opened.wake(now)
-                time.sleep(0)
-            return 0, 0.0
-        while True:
-            seen = opened.seen()
-            with lock:
-                some = ledger[there] > 0
-                ledger[there] -= some
-                ledger[taken] += some
-                consumed += some
-                all_taken = ledger[taken] == 2 * rounds
-                last = some and all_taken
-            if last:
-                opened.disturb()  # the other one
-            if all_taken:
-                return consumed, watch.longest
-            if not some:
-                watch.wait(seen)
+def _lead_or_follow(number: int, path: Path, lock: Any, ledger: Any, rounds: int) -> float:
+    """Those who lead commit some changes each, store their numbers late, in any order, and
+    wait until those who follow have told that they have seen the last one."""
+    random = Random(number)
+    with _closing(Wakeup(path)) as changes, _closing(Wakeup(path.with_name("back"))) as answers:
+        if number < _LEADERS:
+            watch = _Watch(answers, random)
+            for led in range(1, rounds + 1):
+                _lead(number, changes, watch, lock, ledger, led)
+                answers.disturb()
+                watch.until(
+                    lambda: (
+                        all(others >= led for others in ledger.led)  # noqa: B023
+                        and all(told == ledger.state for told in ledger.told)
+                    )
+                )
+            return watch.longest
+        watch = _Watch(changes, random)
+        while not _follow(number - _LEADERS, watch, ledger, rounds):
+            answers.disturb()
+        return watch.longest
 
 
-def test_writers_that_store_their_numbers_late_leave_no_one_asleep(path: Path, rounds: int) -> None:
+def _lead(number: int, changes: Wakeup, watch: _Watch, lock: Any, ledger: Any, led: int) -> None:
+    commits = 1 + (led + number) % 3
+    for commit in range(commits):
+        with lock:
+            ledger.state += 1
+            transaction = ledger.state
+        if commit == commits - 1:
+            ledger.led[number] = led
+        watch.dawdle()
+        changes.wake(transaction)
+
+
+def _follow(number: int, watch: _Watch, ledger: Any, rounds: int) -> bool:
+    """Waits for a change, and tells it. True when there will be none any more."""
+
+    def is_new() -> bool:
+        return bool(ledger.state > ledger.told[number])
+
+    def is_over() -> bool:
+        return all(led == rounds for led in ledger.led)
+
+    watch.until(lambda: is_new() or is_over())
+    if not is_new():
+        return True
+    ledger.told[number] = ledger.state
+    return False
+
+
+def test_each_of_many_processes_sees_every_final_state_of_many_writers(
+    path: Path, rounds: int
+) -> None:
+    count = _LEADERS + _FOLLOWERS
     lock = get_context("fork").Lock()
-    told = in_children(4, _produce_or_consume, path, lock, _shared(3), rounds, method="fork")
-    assert sum(consumed for consumed, _ in told) == 2 * rounds
-    assert max(longest for _, longest in told) < _SOON
+    longest = in_children(count, _lead_or_follow, path, lock, _ledger(), rounds // 5, method="fork")
+    assert max(longest) < _SOON
 
 
 def test_no_late_store_brings_back_a_number_that_was_seen(waiter: Wakeup) -> None:

@@ -310,7 +310,7 @@ class Dispatcher:
                 elif pool.is_awaited:
                     pool.changed.notify()  # there may be room by now for other workers' jobs
                 pool.is_awaited = False
-                if refused:
+                if self._suspect is not None:  # which may have waited for the end of this
                     self._notify_all()
         return bool(jobs)
 

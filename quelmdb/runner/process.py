@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Final
 
+from quelmdb.job import Job
 from quelmdb.persistence import JobStore
 from quelmdb.runner.dispatch import Dispatcher, Pool
 from quelmdb.runner.finishing import Counts, Finisher
@@ -25,6 +26,8 @@ TASKS: Final = 1_000
 GRACE_SECONDS: Final = 5.0
 """How much later than its timeout a coroutine or generator has to have ended; after that it
 is treated as a thread that cannot be stopped."""
+LOOP_SECONDS: Final = 2.0
+"""An event loop that does not answer for so long is blocked."""
 REPORT_SECONDS: Final = 1.0
 _FEEDERS: Final = 2  # one waits in the store, while the other may find room for more
 _PATIENCE: Final = 10.0  # seconds for the store to take what is finished, at the end
@@ -59,6 +62,8 @@ class Process:
         self._is_stopping = False
         self.is_retiring = False
         """Whether a thread is left that could not be stopped."""
+        self._stuck: set[Running] = set()  # the jobs of such threads, and such coroutines
+        self._loop_asked: float | None = None  # when, if it has not answered
         self._ready = threading.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._tasks: set[asyncio.Task[None]] = set()
@@ -124,25 +129,30 @@ class Process:
 
     def is_over(self) -> bool:
         """Whether all has ended that can be waited for."""
-        running = self._dispatcher.running()
-        stuck = sum(one.is_overdue for one in running) if self.is_retiring else 0
-        alive = len(self._threads) - len(self._ended)
+        stuck = self._stuck.intersection(self._dispatcher.running())
+        stuck_tasks = sum(running.definition.is_async for running in stuck)
+        threads = len(self._threads) - len(self._ended)
         tasks = len(self._dispatcher.coroutines.running)
-        if not stuck:
-            return not alive and not tasks
-        overdue_tasks = sum(one.is_overdue for one in self._dispatcher.coroutines.running)
-        return alive <= stuck - overdue_tasks and tasks <= overdue_tasks
+        if threads > len(stuck) - stuck_tasks:
+            return False
+        return tasks <= stuck_tasks or self._loop_is_blocked(time.monotonic())
 
     def finish(self) -> bool:
         """When all is over: fails what could not be stopped, and sees that what is finished
         is in the store; whether it is."""
+        left: list[Job] = []
         for running in self._dispatcher.running():
             if self._dispatcher.give_up(running):
-                self._finisher.put(timed_out(running), time.monotonic())
+                if running in self._stuck:
+                    self._finisher.put(timed_out(running), time.monotonic())
+                else:  # of a loop that another coroutine has blocked
+                    left.append(running.job)
         if self._loop is not None and not self.is_retiring:
             self._loop.call_soon_threadsafe(self._end_loop.set)
             self._loop_thread.join()
-        return self._flush_all()
+        is_stored = self._flush_all()
+        self._finisher.release(left)
+        return is_stored
 
     def abandon(self) -> None:
         """Gives back all that is being run, so that it can be claimed at once and has not
@@ -220,32 +230,44 @@ class Process:
         """Sees whose time is over. Returns when the next one's will be."""
         again = _NEVER
         for running in self._dispatcher.running():
-            if running.deadline is None or (running.is_overdue and self.is_retiring):
+            deadline, definition = running.deadline, running.definition
+            if deadline is None or running in self._stuck:
                 continue
-            definition = running.definition
-            deadline = running.deadline
-            if definition.is_generator and now >= deadline:
-                running.is_overdue = True
-            if definition.is_async or definition.is_generator:
+            running.is_overdue = now >= deadline
+            if definition.is_async or (definition.is_generator and running.is_overdue):
                 deadline += GRACE_SECONDS
             if now < deadline:
-                again = min(again, deadline if running.is_overdue else running.deadline, deadline)
-                if definition.is_async:
-                    again = min(again, deadline)
-                continue
-            running.is_overdue = True
-            log.warning(
-                "job %s of %s takes longer than %g s and cannot be stopped: this process ends "
-                "when its other jobs have, and is replaced",
-                running.job.id,
-                running.job.worker,
-                definition.timeout,
-            )
-            if not self.is_retiring:
-                self.is_retiring = True
-                self._retiring()
-                self.stop()
+                again = min(again, deadline)
+            else:
+                self._retire(running)
+        if self._loop_asked is not None:
+            again = min(again, self._loop_asked + LOOP_SECONDS)
         return again
+
+    def _retire(self, running: Running) -> None:
+        log.warning(
+            "job %s of %s takes longer than %g s and cannot be stopped: this process ends when "
+            "its other jobs have, and is replaced",
+            running.job.id,
+            running.job.worker,
+            running.definition.timeout,
+        )
+        self._stuck.add(running)
+        if running.definition.is_async and self._loop is not None and self._loop_asked is None:
+            self._loop_asked = time.monotonic()
+            self._loop.call_soon_threadsafe(self._hear_loop)
+        if not self.is_retiring:
+            self.is_retiring = True
+            self._retiring()
+            self.stop()
+
+    def _hear_loop(self) -> None:
+        self._loop_asked = None
+        self.watch.wake()
+
+    def _loop_is_blocked(self, now: float) -> bool:
+        """Whether a coroutine keeps all others from going on."""
+        return self._loop_asked is not None and now >= self._loop_asked + LOOP_SECONDS
 
     def _report(self, now: float) -> None:
         counts = self.counts

@@ -5,11 +5,12 @@ from __future__ import annotations
 import logging
 import multiprocessing
 import os
+import select
 import signal
 import sys
 import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
@@ -60,16 +61,19 @@ def work(
     )
     interrupted = False
     process.start()
-    while not process.is_over():
-        try:
-            process.look_around()
-        except KeyboardInterrupt:
-            if interrupted:
-                process.abandon()
-                raise
-            interrupted = True
-            process.stop()
-    process.finish()
+    try:
+        while not process.is_over():
+            try:
+                process.look_around()
+            except KeyboardInterrupt:
+                if interrupted:
+                    process.abandon()
+                    raise
+                interrupted = True
+                process.stop()
+        process.finish()
+    finally:
+        process.watch.close()
     if interrupted:
         raise KeyboardInterrupt
     return process.counts
@@ -147,11 +151,11 @@ class _Supervisor:
 
     def __init__(self, order: tuple[Any, ...], size: int, until_empty: bool) -> None:
         self._order = order
-        self._size = size
+        self._size = size  # how many there are to be
         self._until_empty = until_empty
         self._watch = Watch()
         self._children: list[_Child] = []
-        self._starts = [0.0] * size  # when to start those that are missing
+        self._starts: list[float] = []  # when to start those that are missing
         self._signals = 0  # that have come
         self._heard = 0  # of these
         self._ended = Counts()  # of the processes that are gone
@@ -164,16 +168,13 @@ class _Supervisor:
         summaries = Summaries()
         try:
             with self._signal_handlers():
-                while self._children or self._starts:
+                while self._children or self._size:
                     self._start_what_is_due()
                     self._sleep(summaries.next)
                     for child in list(self._children):
                         child.hear()
-                        if (
-                            child.is_leaving and not child.process.is_alive()
-                        ) or not child.process.is_alive():
+                        if not child.process.is_alive():
                             self._bury(child)
-                    self._replace_those_that_leave()
                     self._hear_signals()
                     summaries.tell(self._counts())
         finally:
@@ -189,6 +190,8 @@ class _Supervisor:
 
     def _start_what_is_due(self) -> None:
         now = time.monotonic()
+        staying = sum(not child.is_leaving for child in self._children)
+        self._starts += [now] * (self._size - staying - len(self._starts))
         for when in [when for when in self._starts if when <= now]:
             self._starts.remove(when)
             # Ctrl-C in a terminal goes to all its processes: the new one hears no signal
@@ -217,51 +220,44 @@ class _Supervisor:
         self._children.remove(child)
         self._ended = self._ended + child.counts
         code = child.process.exitcode or 0
-        is_productive = child.counts.total > 0
-        self._false_starts = 0 if child.is_ready else self._false_starts + 1
-        if code not in (DONE, RETIRED):
-            reason = signal.strsignal(-code) if code < 0 else f"exit code {code}"
-            log.warning(
-                "process %d died (%s); what it held is run again", child.process.pid, reason
-            )
-        if self._signals or child.is_leaving or (code == DONE and self._until_empty):
+        if code in (DONE, RETIRED):  # and is replaced at once, where it had no reason to end
+            self._crashes = 0
+            if code == DONE and self._until_empty and self._size:
+                self._size -= 1
             return
+        reason = signal.strsignal(-code) if code < 0 else f"exit code {code}"
+        log.warning("process %d died (%s); what it held is run again", child.process.pid, reason)
+        self._false_starts = 0 if child.is_ready else self._false_starts + 1
+        self._crashes = 1 if child.counts.total else self._crashes + 1
         if self._false_starts >= MOST_FALSE_STARTS:
             log.error("%d processes could not even start: giving up", self._false_starts)
             self._code = CUT_SHORT
-            self._signals += 1
-            return
-        self._crashes = 0 if is_productive or code in (DONE, RETIRED) else self._crashes + 1
-        delay = _RESTART(self._crashes) if self._crashes else 0.0
-        self._starts.append(time.monotonic() + delay)
-
-    def _replace_those_that_leave(self) -> None:
-        if not self._signals:
-            staying = sum(not child.is_leaving for child in self._children)
-            finished = self._size - staying - len(self._starts)
-            if any(child.is_leaving for child in self._children) and finished > 0:
-                self._starts += [0.0] * min(
-                    finished, sum(child.is_leaving for child in self._children)
-                )
+            self._stop(_STOP)
+        elif self._size and not child.is_leaving:
+            self._starts.append(time.monotonic() + _RESTART(self._crashes))
 
     def _hear_signals(self) -> None:
-        if self._signals == self._heard:
-            if time.monotonic() >= self._kill_at:
-                for child in self._children:
-                    child.process.kill()
-            return
-        first, self._heard = self._heard == 0, self._signals
+        if time.monotonic() >= self._kill_at:
+            for child in self._children:
+                child.process.kill()
+        while self._heard < self._signals:
+            self._heard += 1
+            if self._heard == 1:
+                log.info("stopping: %d processes finish what they run", len(self._children))
+                self._stop(_STOP)
+            elif self._heard == 2:
+                log.info("stopping at once: what is running goes back into the queue")
+                self._code = CUT_SHORT
+                self._kill_at = time.monotonic() + _LAST_WORDS
+                self._stop(_NOW)
+            else:
+                self._kill_at = 0.0
+
+    def _stop(self, how: str) -> None:
+        self._size = 0
         self._starts.clear()
-        if first:
-            log.info("stopping: %d processes finish what they run", len(self._children))
-        elif self._kill_at == float("inf"):
-            log.info("stopping at once: what is running goes back into the queue")
-            self._code = CUT_SHORT
-            self._kill_at = time.monotonic() + _LAST_WORDS
-        else:
-            self._kill_at = 0.0
         for child in self._children:
-            child.say(_STOP if first else _NOW)
+            child.say(how)
 
     @contextmanager
     def _signal_handlers(self) -> Iterator[None]:
@@ -339,7 +335,7 @@ def _main(
             os._exit(RETIRED if in_order else CUT_SHORT)
 
 
-def _until_over(process: Process, pipe: Connection, asked: Any) -> bool:
+def _until_over(process: Process, pipe: Connection, asked: Callable[[], int]) -> bool:
     """Runs a process until all is over; False where it is to end at once."""
     orders = 0  # of the supervisor, which repeats none
     is_heard = True
@@ -360,8 +356,6 @@ def _until_over(process: Process, pipe: Connection, asked: Any) -> bool:
 
 
 def _can_write(pipe: Connection) -> bool:
-    import select
-
     poll = select.poll()
     poll.register(pipe.fileno(), select.POLLOUT)
     return bool(poll.poll(0))

@@ -31,7 +31,7 @@ class Watch:
             self.wake()
 
     def wake(self) -> None:
-        with suppress(BlockingIOError, OSError):  # full: it is awake; closed: it is all over
+        with suppress(OSError):  # full: it is awake; closed: it is all over
             os.write(self._write, b".")
 
     def also(self, descriptor: int) -> None:
@@ -68,5 +68,7 @@ class Watch:
         return ready
 
     def close(self) -> None:
-        os.close(self._read)
-        os.close(self._write)
+        """Threads may be left that wake it: what they write to must not become another file."""
+        read, write, self._read, self._write = self._read, self._write, -1, -1
+        os.close(read)
+        os.close(write)

@@ -28,6 +28,7 @@ from quelmdb.testing.rules.threads import ThreadRules
 from quelmdb.testing.rules.unique import UniqueRules
 from quelmdb.testing.rules.updates import UpdateRules
 from quelmdb.testing.rules.values import ValueRules
+from quelmdb.testing.rules.verbs import VerbRules
 from quelmdb.testing.rules.views import ViewRules
 from quelmdb.testing.rules.waits import WaitRules
 
@@ -43,6 +44,7 @@ class JobStoreContract(
     ManyRules,
     BatchRules,
     SubmitRules,
+    VerbRules,
     RestoreRules,
     SnapshotRules,
     ClaimRules,

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable, Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager
 from datetime import datetime, timedelta
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from quelmdb.events import Event, Kind
 from quelmdb.job import Job
 from quelmdb.persistence import JobStore, Persistence
 from quelmdb.testing.clock import ManualClock
+
+T = TypeVar("T")
 
 PATIENCE: Final = 30.0  # seconds, after which something is taken for lost
 
@@ -48,6 +51,12 @@ def unchanged(store: Persistence) -> Iterator[None]:
     before = list(store.all())
     yield
     assert list(store.all()) == before
+
+
+def result_of(future: Future[T]) -> T:
+    """The result of what was submitted."""
+    result: T = future.result(PATIENCE)
+    return result
 
 
 def in_seconds(clock: ManualClock, seconds: float) -> datetime:

@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 
 from quelmdb.errors import (
-    DuplicateJobError,
     EncodeError,
     InvalidJobError,
     InvalidTransitionError,
@@ -31,8 +30,8 @@ from quelmdb.testing.rules.helpers import (
     found,
     id_of,
     ids,
-    in_seconds,
     label,
+    result_of,
     unchanged,
 )
 from quelmdb.testing.rules.threads import in_threads
@@ -63,10 +62,6 @@ SUBMITS: dict[str, Callable[[Submit], object]] = {
 }
 
 
-def _result(future: Future[Any]) -> Any:
-    return future.result(PATIENCE)
-
-
 class SubmitRules(JobStoreHarness):
     def test_what_is_submitted_becomes_what_the_method_returns(
         self, store: JobStore, clock: ManualClock
@@ -75,135 +70,40 @@ class SubmitRules(JobStoreHarness):
         first, second, third, fourth, fifth = store.claim("w", limit=5)
         clock.advance(1_000)
         submit = store.submit
-        inserted = _result(submit.insert(Job("a", {"n": 1}, id=100)))
+        inserted = result_of(submit.insert(Job("a", {"n": 1}, id=100)))
         assert inserted == found(store, inserted)
         assert inserted == Job("a", {"n": 1}, id=100, created_at=clock.time, updated_at=clock.time)
-        many = _result(submit.insert_many([Job("b"), Job("c", id=150)]))
+        many = result_of(submit.insert_many([Job("b"), Job("c", id=150)]))
         assert [found(store, job) for job in many] == many
         assert [job.worker for job in many] == ["b", "c"]
         clock.advance(1_000)
-        updated = _result(submit.update(Job("d", id=100)))
+        updated = result_of(submit.update(Job("d", id=100)))
         assert updated == found(store, updated)
         assert (updated.worker, updated.updated_at) == ("d", clock.time)
-        updates = _result(submit.update_many([Job("e", id=200), Job("f", id=201)]))
+        updates = result_of(submit.update_many([Job("e", id=200), Job("f", id=201)]))
         assert [found(store, job) for job in updates] == updates
-        completed = _result(submit.complete(first, {"n": 1}))
+        completed = result_of(submit.complete(first, {"n": 1}))
         assert completed == found(store, first)
         assert (completed.status, completed.result) == (Status.COMPLETED, {"n": 1})
-        completions = _result(submit.complete_many([second, third]))
+        completions = result_of(submit.complete_many([second, third]))
         assert [found(store, job) for job in (second, third)] == completions
-        failed = _result(submit.fail(fourth, "oh"))
+        failed = result_of(submit.fail(fourth, "oh"))
         assert failed == found(store, fourth)
         assert (failed.status, failed.error) == (Status.FAILED, "oh")
-        released = _result(submit.release(fifth))
+        released = result_of(submit.release(fifth))
         assert released == found(store, fifth)
         assert (released.status, released.attempt) == (Status.QUEUED, 0)
-        assert _result(submit.destroy(100)) is None
-        assert _result(submit.destroy_many([inserted, 150, 200, None])) is None
+        assert result_of(submit.destroy(100)) is None
+        assert result_of(submit.destroy_many([inserted, 150, 200, None])) is None
         assert list(store.all().ids()) == [*range(1, 6), id_of(many[0]), 201]
-
-    def test_all_that_runners_and_operators_write_can_be_submitted(
-        self, store: JobStore, clock: ManualClock
-    ) -> None:
-        store.insert_many([Job("w", n) for n in range(5)])
-        first, second, third, fourth, fifth = store.claim("w", limit=5)
-        clock.advance(1_000)
-        later = in_seconds(clock, 60)
-        submit = store.submit
-        inserted = _result(submit.insert(Job("a", 1, unique_key="k", run_at=later)))
-        assert (inserted.status, inserted.run_at) == (Status.SCHEDULED, later)
-        assert _result(submit.insert(Job("a", 2, unique_key="k"), "skip")) == inserted
-        (replaced,) = _result(submit.insert_many([Job("a", 3, unique_key="k")], "replace"))
-        assert replaced == found(store, inserted)
-        assert replaced.arguments == 3
-        ended = _result(submit.complete_many([first, second], [1, 2]))
-        assert [found(store, job) for job in (first, second)] == ended
-        assert [job.result for job in ended] == [1, 2]
-        failed = _result(submit.fail(third, ValueError("oh"), later))
-        assert failed == found(store, third)
-        assert (failed.status, failed.run_at) == (Status.SCHEDULED, later)
-        told = _result(submit.progress(fourth, 1, 2, "half"))
-        assert told == found(store, fourth)
-        assert told.progress == (1, 2, "half")
-        cancelled = _result(submit.cancel(third))
-        assert cancelled == found(store, third)
-        assert cancelled.status is Status.CANCELLED
-        assert ids(_result(submit.cancel_many([fifth, 999]))) == [fifth.id]
-        assert store.cancel_requested(fifth)
-        retried = _result(submit.retry(third))
-        assert retried == found(store, third)
-        assert retried.status is Status.QUEUED
-        released = _result(submit.release(fifth))
-        assert released.status is Status.CANCELLED
-        assert _result(submit.retry_many([fifth, first])) == [found(store, fifth)]
-        assert _result(submit.pause("w")) is None
-        assert store.paused() == ["w"]
-        assert _result(submit.resume("w")) is None
-        assert store.paused() == []
-
-    def test_bad_words_of_runners_that_are_submitted_raise_at_the_call(
-        self, store: JobStore
-    ) -> None:
-        store.insert(Job("a"))
-        (claimed,) = store.claim("a")
-        bad: Any = "bad"
-        submit = store.submit
-        with unchanged(store):
-            with pytest.raises(InvalidJobError):
-                submit.fail(claimed, "oh", bad)
-            with pytest.raises(InvalidJobError):
-                submit.progress(claimed, bad)
-            with pytest.raises(InvalidTransitionError):
-                submit.progress(Job("a", id=claimed.id), 1)
-            for verb in (submit.cancel, submit.retry):
-                with pytest.raises(InvalidJobError):
-                    verb(bad)
-            for many in (submit.cancel_many, submit.retry_many):
-                with pytest.raises(InvalidJobError):
-                    many([claimed, bad])
-            for of_worker in (submit.pause, submit.resume):
-                with pytest.raises(InvalidJobError):
-                    of_worker(bad.encode())
-            with pytest.raises(EncodeError):
-                submit.complete_many([claimed], [object()])
-            with pytest.raises(ValueError):  # noqa: PT011 - its words are free
-                submit.complete_many([claimed], [1, 2])
-
-    def test_what_cannot_be_cancelled_or_retried_is_the_exception_of_its_future(
-        self, store: JobStore
-    ) -> None:
-        ended, queued, failed = store.insert_many(
-            [Job("a", status="completed"), Job("a", unique_key="k")]
-            + [Job("a", status="failed", unique_key="k")]
-        )
-        submit = store.submit
-        with unchanged(store):
-            futures: list[Future[Any]] = [
-                submit.cancel(ended),
-                submit.cancel(999),
-                submit.retry(queued),
-                submit.retry(999),
-                submit.retry(failed),
-                submit.insert(Job("b", unique_key="k")),
-                submit.progress(queued.replace(claim=7), 1),
-            ]
-            errors = [type(future.exception(PATIENCE)) for future in futures]
-        assert errors == [
-            InvalidTransitionError,
-            JobNotFoundError,
-            InvalidTransitionError,
-            JobNotFoundError,
-            DuplicateJobError,
-            DuplicateJobError,
-            StaleClaim,
-        ]
 
     def test_a_submitted_restore_returns_what_was_stored(self, store: JobStore) -> None:
         stored = store.insert(Job("a", id=5))
         other = Job("b", id=7, attempt=3, claim=9)
-        assert ids(_result(store.submit.restore([stored, other], "skip"))) == [7]
+        restored = result_of(store.submit.restore([stored, other], "skip"))
+        assert ids(restored) == [7]
         assert found(store, other).attempt == 3
-        replaced = _result(store.submit.restore([stored.replace(worker="c")], "replace"))
+        replaced = result_of(store.submit.restore([stored.replace(worker="c")], "replace"))
         assert replaced == [found(store, stored)]
         assert replaced[0].worker == "c"
         with unchanged(store):
@@ -310,8 +210,8 @@ class SubmitRules(JobStoreHarness):
             futures.append(submit.insert(job.replace(arguments="last")))
             new = [submit.insert(Job(f"new{number}")) for _ in range(10)]
             for future in futures:
-                _result(future)
-            return [id_of(_result(future)) for future in new]
+                result_of(future)
+            return [id_of(result_of(future)) for future in new]
 
         numbers = range(1, 5)
         given = in_threads([partial(write, number) for number in numbers])
@@ -322,28 +222,28 @@ class SubmitRules(JobStoreHarness):
         for n in range(50):
             submitted = store.submit.insert(Job("a", id=7))
             updated = store.update(Job("b", n, id=7))
-            assert _result(submitted).worker == "a"
+            assert result_of(submitted).worker == "a"
             assert store.find(7) == updated
             destroyed = store.submit.destroy(7)
             assert store.insert(Job("c", id=7)).worker == "c"
-            assert _result(destroyed) is None
+            assert result_of(destroyed) is None
             store.destroy(7)
 
     def test_a_hundred_in_flight_all_come_true(self, store: JobStore) -> None:
         futures = [store.submit.insert(Job("a", n)) for n in range(100)]
-        jobs = [_result(future) for future in futures]
+        jobs = [result_of(future) for future in futures]
         assert [job.arguments for job in jobs] == list(range(100))
         assert list(store.all()) == jobs
         claimed = store.claim("a", limit=100)
         endings = [store.submit.complete(job, job.arguments) for job in claimed]
-        assert [_result(future).result for future in endings] == list(range(100))
+        assert [result_of(future).result for future in endings] == list(range(100))
         assert store.counts() == {**dict.fromkeys(Status, 0), Status.COMPLETED: 100}
 
     def test_threads_have_their_own_in_flight(self, store: JobStore) -> None:
         def write() -> list[int]:
             submit = store.submit
             return [
-                id_of(_result(future)) for future in [submit.insert(Job("a")) for _ in range(25)]
+                id_of(result_of(future)) for future in [submit.insert(Job("a")) for _ in range(25)]
             ]
 
         given = in_threads([write] * 8)
@@ -356,12 +256,12 @@ class SubmitRules(JobStoreHarness):
         future = store.submit.insert_many(jobs)
         arguments.append(2)
         jobs.append(Job("b"))
-        assert [job.arguments for job in _result(future)] == [[1]]
+        assert [job.arguments for job in result_of(future)] == [[1]]
         assert len(store.all()) == 1
 
     def test_a_write_that_is_done_cannot_be_cancelled(self, store: JobStore) -> None:
         future = store.submit.insert(Job("a"))
-        job = _result(future)
+        job = result_of(future)
         assert not future.cancel()
         assert found(store, job) == job
 
@@ -369,7 +269,7 @@ class SubmitRules(JobStoreHarness):
         futures = [store.submit.insert(Job("a", n)) for n in range(50)]
         cancelled = [future.cancel() for future in reversed(futures)][::-1]
         happened = [
-            _result(future).arguments
+            result_of(future).arguments
             for future, was_cancelled in zip(futures, cancelled, strict=True)
             if not was_cancelled
         ]
@@ -389,7 +289,7 @@ class SubmitRules(JobStoreHarness):
 
         future = store.submit.insert(Job("a"))
         future.add_done_callback(follow)
-        assert _result(follow_up).arguments == _result(future).id
+        assert result_of(follow_up).arguments == result_of(future).id
         assert [job.worker for job in store.all()] == ["a", "next"]
 
     def test_a_callback_may_submit_to_the_store_itself(self, store: JobStore) -> None:
@@ -415,8 +315,8 @@ class SubmitRules(JobStoreHarness):
         futures = [store.submit.insert(Job("a")) for _ in range(5)]
         for future in futures:
             future.add_done_callback(fail)
-        assert len({_result(future).id for future in futures}) == 5
-        assert _result(store.submit.insert(Job("b"))).worker == "b"
+        assert len({result_of(future).id for future in futures}) == 5
+        assert result_of(store.submit.insert(Job("b"))).worker == "b"
 
     @pytest.mark.parametrize("use", SUBMITS.values(), ids=SUBMITS.keys())
     def test_nothing_is_submitted_to_a_closed_store(
