@@ -150,12 +150,12 @@ def rescue(ids: Iterable[int], dead: set[int], report: Report) -> Verb[list[Job]
 def _rescued(writer: Writer, stored: Stored) -> Move:
     most = stored.options.max_attempts
     status, outcome = Status.QUEUED, None
-    if stored.flags & CANCEL_REQUESTED:
-        status = Status.CANCELLED
-    elif most is not None and stored.attempt >= most:
+    if most is not None and stored.attempt >= most:
         status = Status.FAILED
         error = f"{DIED}: attempt {stored.attempt} of {most} was the last"
         outcome = outcome_of(_CODEC, None, error)
+    elif stored.flags & CANCEL_REQUESTED:
+        status = Status.CANCELLED
     failure = failure_of(stored, writer.now, DIED, died=True)
     attempt, claim = stored.attempt, stored.claim
     try:

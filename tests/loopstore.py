@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -13,7 +14,7 @@ from types import TracebackType
 from typing import Any, Final, Self, TypeVar, Unpack, overload
 
 import quelmdb.aio
-from quelmdb.events import Hook
+from quelmdb.events import Event, Hook
 from quelmdb.job import Job
 from quelmdb.persistence import IdView, JobStore, JobView, Page, Problem, Snapshot
 from quelmdb.status import Status
@@ -22,6 +23,8 @@ from quelmdb.values import ANY, Worker, WorkerFilter
 from quelmdb.writes import Batch, OnConflict, OnDuplicate, Operation, Submit
 
 T = TypeVar("T")
+
+_log = logging.getLogger("quelmdb")
 
 _END: Final = object()
 _AT_A_TIME: Final = 64  # items; a divisor of the pages of a view, which stays as lazy as it was
@@ -220,7 +223,10 @@ class LoopStore(JobStore):
         return self.ask(lambda: self.store.wait(*workers, timeout=timeout))
 
     def listen(self, hook: Hook) -> Callable[[], None]:
-        return self.ask(lambda: self.store.listen(hook))
+        def tell(event: Event) -> None:
+            self._callbacks.submit(_tell, hook, event)
+
+        return self.ask(lambda: self.store.listen(tell))
 
     def rescue(self) -> list[Job]:
         return self.ask(lambda: self.store.rescue())
@@ -228,6 +234,13 @@ class LoopStore(JobStore):
     def close(self) -> None:
         self.ask(lambda: self.store.close())
         self._callbacks.shutdown()
+
+
+def _tell(hook: Hook, event: Event) -> None:
+    try:
+        hook(event)
+    except Exception:
+        _log.exception("a hook has raised")
 
 
 class _Submitted(Future[Any]):

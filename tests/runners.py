@@ -11,6 +11,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final, NamedTuple, Self
 
@@ -29,7 +30,7 @@ class Runner:
 
     def __init__(self, store: Path, *targets: str, **options: Any) -> None:
         options = {"log_level": "DEBUG", **options}
-        self._log = tempfile.TemporaryFile("w+")
+        self._log = tempfile.TemporaryFile("w+")  # noqa: SIM115  closed by `__exit__`
         self._process = subprocess.Popen(
             [sys.executable, "-c", _CODE, str(store), json.dumps(options), *targets],
             cwd=ROOT,
@@ -66,10 +67,8 @@ class Runner:
         return self
 
     def __exit__(self, *reason: object) -> None:
-        try:
+        with suppress(ProcessLookupError):
             os.killpg(self.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
         self._process.wait()
         self._log.close()
 

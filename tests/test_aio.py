@@ -31,7 +31,7 @@ from quelmdb import (
 from quelmdb.claiming import Claim
 from quelmdb.counters import Counters
 from quelmdb.mailbox import AwaitedRequest
-from quelmdb.persistence import Clock
+from quelmdb.persistence import Clock, JobStore
 from quelmdb.testing import JobStoreContract
 from quelmdb.testing.rules.helpers import id_of
 from tests.children import Child
@@ -59,6 +59,10 @@ class TestAioStore(JobStoreContract):
         return LoopStore(
             self.thread, directory, durability="ephemeral", capacity=256 * MIB, clock=clock
         )
+
+    def reopen(self, store: JobStore, directory: Path, clock: Clock) -> LoopStore:
+        store.close()
+        return self.open_store(directory, clock)
 
     @pytest.fixture(autouse=True)
     def _thread(self, request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[None]:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from quelmdb.errors import TooLargeError
+from quelmdb.errors import StoreClosedError, TooLargeError
 from quelmdb.job import Job
 from quelmdb.memory import MemoryStore
 from quelmdb.persistence import Clock, JobStore, Persistence
@@ -112,3 +112,32 @@ def test_check_reports_what_is_broken() -> None:
         ("times", 2),
         ("next-id", jobs[2].id),
     }
+
+
+def test_check_reports_keys_and_holds_that_are_wrong() -> None:
+    store = MemoryStore()
+    store.insert_many(
+        [Job("a", unique_key="k"), Job("a"), Job("a", unique_key="k", status="failed")]
+    )
+    (claimed,) = store.claim("a")
+    store.cancel(claimed)
+    table = store._table
+    table.jobs[2] = table.jobs[2].replace(unique_key="k")
+    table.holds[3] = table.holds[1]
+    assert {(problem.rule, problem.job_id) for problem in store.check()} == {
+        ("unique-key", 2),
+        ("hold", 3),
+    }
+
+
+def test_a_reopened_store_is_another_owner_of_the_same_jobs() -> None:
+    store = MemoryStore()
+    first, second = store.insert_many([Job("a"), Job("b")])
+    (lost,) = store.claim("a")
+    other = store.reopened()
+    with pytest.raises(StoreClosedError):
+        store.find(first)
+    (own,) = other.claim("b")
+    assert (lost.owner, own.owner, own.id) == (1, 2, second.id)
+    assert other.find(first) != lost  # the claim took it back
+    assert other.reopened().find(own) == own

@@ -17,6 +17,7 @@ from quelmdb.status import Status
 from quelmdb.testing import ManualClock, Mismatch, load_trace, replay, trace_names
 from quelmdb.testing.replay import Trace
 from quelmdb.values import ANY, WorkerFilter
+from quelmdb.writes import OnDuplicate
 
 
 class _ChangedView(JobView):

@@ -115,7 +115,7 @@ def test_hooks_come_in_ques_order_and_change_nothing(
             if arguments == "bad":
                 raise LookupError
 
-        async def on_success(self, arguments: Any) -> None:
+        async def on_success(self, arguments: Any) -> None:  # type: ignore[override]
             calls.append(("success", arguments))
 
     target = Coroutine if is_async else Plain

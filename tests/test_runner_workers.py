@@ -13,6 +13,7 @@ from quelmdb import Job, MemoryStore
 from quelmdb.runner import TargetError, Worker, exponential, worker
 from quelmdb.runner.backoff import DEFAULT, LONGEST, seconds_after
 from quelmdb.runner.workers import Target, define, load, reference
+from quelmdb.values import worker_name
 from tests import jobs_for_runner
 from tests.jobs_for_runner import Noop, again
 
@@ -129,7 +130,7 @@ def test_a_function_stays_a_function() -> None:
     assert double(4) == 8
     with MemoryStore() as store:
         job = double.add(store, 4, priority=3, unique_key="k", max_attempts=2)
-        assert (job.worker, job.arguments) == (f"{__name__}:{double.__qualname__}", 4)
+        assert (job.worker, job.arguments) == (worker_name(double), 4)
         assert (job.priority, job.unique_key, job.max_attempts) == (3, "k", 2)
         assert double.add(store, 5, unique_key="k", on_duplicate="skip").id == job.id
         assert [found.id for found in store.all(double)] == [job.id]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -25,9 +25,11 @@ from hypothesis.stateful import (
 
 import quelmdb
 from quelmdb import ANY, Job, JobStore, MemoryStore, Status
+from quelmdb.events import Event
+from quelmdb.options import MAX_PRIORITY, Failure, Progress
 from quelmdb.persistence import Reader, Snapshot
 from quelmdb.testing import ManualClock
-from quelmdb.values import MAX_CHOSEN_ID, MAX_ID
+from quelmdb.values import MAX_CHOSEN_ID, MAX_ID, time_of
 
 SHORT = settings(
     max_examples=40,
@@ -74,7 +76,33 @@ _value = st.one_of(_small, _small, _size.map(lambda size: b"x" * size))
 _text = st.one_of(st.none(), st.text("abcé", max_size=9), _size.map(lambda size: "é" * size))
 _uncarriable = st.sampled_from([object(), [{1}], {1: 2}, "\ud800", datetime(2024, 1, 1), len])
 
-_job = st.builds(
+# What few jobs ask for: times about that of the clock, which moves by days.
+_START = ManualClock().time
+_near = st.integers(-5 * 86400, 40 * 86400).map(lambda n: _START + timedelta(seconds=n))
+_run_at = st.one_of(st.none(), _near, _near, st.sampled_from([time_of(0), _START]))
+_priority = st.sampled_from([0, 0, 1, 2, 3, MAX_PRIORITY])
+_unique_key = st.sampled_from([None, None, "k", "l", "ü" * 100])
+_max_attempts = st.sampled_from([None, None, 1, 2, 3])
+_progress = st.one_of(
+    st.none(), st.builds(Progress, _number, st.none() | _number, st.sampled_from([None, "ö" * 150]))
+)
+_failure = st.builds(
+    Failure,
+    _number,
+    _near,
+    _near,
+    st.sampled_from(["oh", "x" * 60, "é" * 2000]),
+    st.booleans(),
+)
+_failures = st.one_of(st.just([]), st.lists(_failure, max_size=12))
+_options: dict[str, st.SearchStrategy[Any]] = {
+    "run_at": _run_at,
+    "priority": _priority,
+    "unique_key": _unique_key,
+    "max_attempts": _max_attempts,
+}
+
+_plain_job = st.builds(
     Job,
     _worker,
     _value,
@@ -88,8 +116,29 @@ _job = st.builds(
     result=_value,
     error=_text,
 )
-_queued_job = st.builds(Job, _worker, _value)
+_whole_job = st.builds(
+    Job,
+    _worker,
+    _value,
+    id=_maybe_id,
+    status=_status,
+    created_at=_time,
+    updated_at=_time,
+    attempt=_number,
+    claim=_number,
+    owner=_number,
+    result=_value,
+    error=_text,
+    progress=_progress,
+    failures=_failures,
+    **_options,
+)
+_job = st.one_of(_plain_job, _whole_job)
+_queued_job = st.one_of(
+    st.builds(Job, _worker, _value), st.builds(Job, _worker, _value, **_options)
+)
 _any_job = st.one_of(_job, _queued_job)
+_on_duplicate = st.sampled_from(["raise", "skip", "replace"])
 _bad_job: st.SearchStrategy[Any] = st.one_of(
     st.sampled_from([None, 7, "job", {}, Job]),
     st.builds(Job, _worker, _uncarriable, id=_maybe_id),
@@ -123,6 +172,8 @@ def _outcome(call: Callable[[], Any]) -> Any:
 
 def _comparable(value: Any) -> Any:
     """A job without the number of its owner, which only says which process it was."""
+    if isinstance(value, Event):
+        return (value.kind, _comparable(value.job), value.seconds)
     if isinstance(value, Job):
         return repr({**value.as_dict(), "owner": value.owner > 0})
     if isinstance(value, list):
@@ -151,6 +202,8 @@ class StoreAndModel(RuleBasedStateMachine):
         self.directory = Path(tempfile.mkdtemp(prefix="quelmdb-"))
         self.store: JobStore = quelmdb.open(self.directory / "store", clock=self.clock)
         self.model = MemoryStore(clock=self.clock)
+        self.heard: tuple[list[Event], list[Event]] = ([], [])
+        self.listen()
         self.snapshots: tuple[Snapshot, Snapshot] | None = None
         self.claimed: list[Job] = []  # every job that was ever claimed, as the model tells it
 
@@ -173,11 +226,21 @@ class StoreAndModel(RuleBasedStateMachine):
 
         expected = _outcome(of_model)
         assert _outcome(lambda: verb(self.store)) == expected
+        of_store, told = self.heard
+        assert _comparable(of_store) == _comparable(told)
+        of_store.clear()
+        told.clear()
         return returned[0] if returned else None
+
+    def listen(self) -> None:
+        for store, events in zip((self.store, self.model), self.heard, strict=True):
+            store.listen(events.append)
 
     @invariant()
     def they_agree(self) -> None:
         assert _everything(self.store) == _everything(self.model)
+        assert self.store.next_due() == self.model.next_due()
+        assert self.store.paused() == self.model.paused()
 
     # --- Writing ---
 
@@ -185,24 +248,36 @@ class StoreAndModel(RuleBasedStateMachine):
     def begin(self, jobs: list[Job]) -> None:
         self.both(lambda store: store.insert_many(jobs))
 
-    @rule(job=_any_job)
-    def insert(self, job: Job) -> None:
-        self.both(lambda store: store.insert(job))
+    @rule(job=_any_job, way=_on_duplicate)
+    def insert(self, job: Job, way: Any) -> None:
+        self.both(lambda store: store.insert(job, on_duplicate=way))
 
-    @rule(jobs=st.lists(_any_job, max_size=5))
-    def insert_many(self, jobs: list[Job]) -> None:
-        self.both(lambda store: store.insert_many(jobs))
+    @rule(jobs=st.lists(_any_job, max_size=5), way=_on_duplicate)
+    def insert_many(self, jobs: list[Job], way: Any) -> None:
+        self.both(lambda store: store.insert_many(jobs, on_duplicate=way))
 
     @rule(job=_any_job)
     def update(self, job: Job) -> None:
         self.both(lambda store: store.update(job))
 
-    @rule(data=st.data(), status=_status, worker=_worker)
-    def update_what_is_stored(
-        self, data: st.DataObject, status: Status, worker: str | None
-    ) -> None:
+    @rule(
+        data=st.data(),
+        changes=st.fixed_dictionaries(
+            {},
+            optional={
+                "status": _status,
+                "worker": _worker,
+                "progress": _progress,
+                "failures": _failures,
+                "result": _value,
+                "error": _text,
+                **_options,
+            },
+        ),
+    )
+    def update_what_is_stored(self, data: st.DataObject, changes: dict[str, Any]) -> None:
         stored = data.draw(st.sampled_from([Job(), *self.model.all()]))
-        job = stored.replace(status=status, worker=worker)
+        job = stored.replace(**changes)
         self.both(lambda store: store.update(job))
 
     @rule(jobs=st.lists(_any_job, max_size=5))
@@ -240,10 +315,16 @@ class StoreAndModel(RuleBasedStateMachine):
         self.both(lambda store: store.complete(job, result))
 
     @precondition(lambda self: self.claimed)
-    @rule(data=st.data(), error=st.one_of(_text, st.just("\ud800")))
-    def fail(self, data: st.DataObject, error: Any) -> None:
+    @rule(data=st.data(), error=st.one_of(_text, st.just("\ud800")), retry_at=_run_at)
+    def fail(self, data: st.DataObject, error: Any, retry_at: datetime | None) -> None:
         job = self.a_claimed_job(data)
-        self.both(lambda store: store.fail(job, error))
+        self.both(lambda store: store.fail(job, error, retry_at))
+
+    @precondition(lambda self: self.claimed)
+    @rule(data=st.data())
+    def fail_with_an_exception(self, data: st.DataObject) -> None:
+        job, error = self.a_claimed_job(data), ValueError("it broke")
+        self.both(lambda store: store.fail(job, error, retry_at=self.clock.time))
 
     @precondition(lambda self: self.claimed)
     @rule(data=st.data())
@@ -256,6 +337,79 @@ class StoreAndModel(RuleBasedStateMachine):
     def complete_many(self, data: st.DataObject, count: int) -> None:
         jobs = [self.a_claimed_job(data) for _ in range(count)]
         self.both(lambda store: store.complete_many(jobs))
+
+    @precondition(lambda self: self.claimed)
+    @rule(data=st.data(), count=st.integers(0, 3), results=st.lists(_value, max_size=3))
+    def complete_many_with_results(
+        self, data: st.DataObject, count: int, results: list[Any]
+    ) -> None:
+        jobs = [self.a_claimed_job(data) for _ in range(count)]
+        self.both(lambda store: store.complete_many(iter(jobs), iter(results)))
+
+    @precondition(lambda self: self.claimed)
+    @rule(
+        data=st.data(),
+        done=_number,
+        total=st.none() | _number,
+        note=st.sampled_from([None, "ö" * 150, "n"]),
+    )
+    def progress(self, data: st.DataObject, done: int, total: int | None, note: str | None) -> None:
+        job = self.a_claimed_job(data)
+        self.both(lambda store: store.progress(job, done, total, note))
+
+    @precondition(lambda self: self.claimed)
+    @rule(data=st.data())
+    def cancel_requested(self, data: st.DataObject) -> None:
+        job = self.a_claimed_job(data)
+        self.both(lambda store: store.cancel_requested(job))
+
+    def a_stored_job(self, data: st.DataObject) -> Job | int:
+        """Mostly one that is there."""
+        stored = list(self.model.all())
+        job: Job | int = data.draw(
+            st.sampled_from(stored) | st.sampled_from(stored) | _few_ids if stored else _few_ids
+        )
+        return job
+
+    @rule(data=st.data(), verb=st.sampled_from(["cancel", "retry"]))
+    def cancel_or_retry(self, data: st.DataObject, verb: str) -> None:
+        job = self.a_stored_job(data)
+        self.both(lambda store: getattr(store, verb)(job))
+
+    @rule(
+        data=st.data(),
+        verb=st.sampled_from(["cancel_many", "retry_many"]),
+        count=st.integers(0, 5),
+    )
+    def cancel_or_retry_many(self, data: st.DataObject, verb: str, count: int) -> None:
+        jobs = [self.a_stored_job(data) for _ in range(count)]
+        self.both(lambda store: getattr(store, verb)(jobs))
+
+    @rule(worker=_worker, verb=st.sampled_from(["pause", "resume", "resume"]))
+    def pause_or_resume(self, worker: Any, verb: str) -> None:
+        self.both(lambda store: getattr(store, verb)(worker))
+
+    @rule(
+        statuses=st.lists(
+            st.sampled_from([Status.COMPLETED, Status.FAILED, Status.CANCELLED]), max_size=2
+        ),
+        worker=_filter,
+        days=st.none() | st.integers(0, 20),
+        keep=st.none() | st.integers(0, 3),
+    )
+    def prune(
+        self, statuses: list[Status], worker: Any, days: int | None, keep: int | None
+    ) -> None:
+        age = None if days is None else timedelta(days=days)
+        self.both(lambda store: store.prune(*statuses, worker=worker, older_than=age, keep=keep))
+
+    @rule(workers=st.lists(_worker, max_size=3))
+    def wait(self, workers: list[Any]) -> None:
+        """What is due is seen by all who wait, whose worker's it is."""
+        due = self.model.next_due()
+        expected = self.model.wait(*workers, timeout=0)
+        if expected or due is None or due > self.clock.time:
+            assert self.store.wait(*workers, timeout=0) == expected
 
     @rule(job=_job, verb=st.sampled_from(["complete", "release"]))
     def end_a_job_that_was_made_up(self, job: Job, verb: str) -> None:
@@ -270,6 +424,10 @@ class StoreAndModel(RuleBasedStateMachine):
             ("update_many", jobs),
             ("destroy", jobs[0]),
             ("destroy_many", jobs),
+            ("cancel", self.a_stored_job(data)),
+            ("retry_many", [self.a_stored_job(data)]),
+            ("pause", "a"),
+            ("resume", "a"),
         ]
         if self.claimed:
             job = self.a_claimed_job(data)
@@ -277,7 +435,9 @@ class StoreAndModel(RuleBasedStateMachine):
                 ("complete", job, {"n": 1}),
                 ("complete_many", [job]),
                 ("fail", job, "oh"),
+                ("fail", job, "oh", self.clock.time),
                 ("release", job),
+                ("progress", job, 1),
             ]
         chosen = data.draw(st.lists(st.sampled_from(calls), max_size=4))
 
@@ -336,12 +496,19 @@ class StoreAndModel(RuleBasedStateMachine):
         self.both(lambda store: list(store.all(worker)))
         self.both(lambda store: store.counts(worker))
         self.both(lambda store: store.claim("a", worker))
+        self.both(lambda store: store.wait(worker, timeout=0))
+        self.both(lambda store: store.pause(worker))
+        self.both(lambda store: store.prune(worker=worker))
+        self.both(lambda store: store.cancel(what))
+        self.both(lambda store: store.retry_many([1, what]))
 
     @rule(bad=st.sampled_from([-1, 1.0, "1", True]))
     def refuse_a_page(self, bad: Any) -> None:
         self.both(lambda store: list(store.all(after=bad)))
         self.both(lambda store: list(store.all(limit=bad)))
         self.both(lambda store: store.claim("a", limit=bad))
+        self.both(lambda store: store.prune(keep=bad))
+        self.both(lambda store: store.prune("completed", "queued"))
         self.both(lambda store: list(store.jobs("queued", str(bad))))
 
     @precondition(lambda self: self.claimed)
@@ -359,14 +526,13 @@ class StoreAndModel(RuleBasedStateMachine):
     @rule()
     def reopen(self) -> None:
         """What the store held when it was closed is held by nobody: it is rescued when it
-        is open again. In memory an update to queued does the same to the same jobs."""
+        is open again."""
         self.end_snapshot()
-        held = [job for job in self.model.jobs(Status.STARTED) if job.owner]
         self.store.close()
         self.store = quelmdb.open(self.directory / "store", clock=self.clock)
-        rescued = self.store.rescue()
-        requeued = self.model.update_many(job.replace(status=Status.QUEUED) for job in held)
-        assert _comparable(rescued) == _comparable(requeued)
+        self.model = self.model.reopened()
+        self.listen()
+        self.both(lambda store: store.rescue())
 
     @rule()
     def rescue_finds_nothing_that_a_living_process_holds(self) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import quelmdb
 from quelmdb import Job
-from quelmdb.persistence import Clock
+from quelmdb.persistence import Clock, JobStore
 from quelmdb.testing import JobStoreContract, ManualClock
 from tests.reopening import ReopeningStore
 
@@ -15,10 +15,18 @@ class TestStore(JobStoreContract):
     def open_store(self, directory: Path, clock: Clock) -> quelmdb.Store:
         return quelmdb.open(directory, clock=clock)
 
+    def reopen(self, store: JobStore, directory: Path, clock: Clock) -> quelmdb.Store:
+        store.close()
+        return self.open_store(directory, clock)
+
 
 class TestReopenedStore(JobStoreContract):
     def open_store(self, directory: Path, clock: Clock) -> ReopeningStore:
         return ReopeningStore(directory, clock)
+
+    def reopen(self, store: JobStore, directory: Path, clock: Clock) -> ReopeningStore:
+        store.close()
+        return self.open_store(directory, clock)
 
 
 def test_the_reopening_store_is_opened_again_before_every_read(tmp_path: Path) -> None:

@@ -259,9 +259,7 @@ CONTENDERS: Final[dict[str, Contender]] = {
     contender.name: contender
     for contender in (
         Ours(OURS_EPHEMERAL, Durability.EPHEMERAL, 'durability="ephemeral"', is_live=True),
-        Ours(
-            f"{OURS_EPHEMERAL}, 2 processes", Durability.EPHEMERAL, 'durability="ephemeral"', 2
-        ),
+        Ours(f"{OURS_EPHEMERAL}, 2 processes", Durability.EPHEMERAL, 'durability="ephemeral"', 2),
         *_both(Durability.EPHEMERAL, "huey fsync=False", False, _UNSYNCED),
         Litequeue(
             LITEQUEUE,

@@ -48,6 +48,8 @@ class Figures:
     """Seconds a job."""
     starts: dict[str, Delays] = field(default_factory=dict)
     """From the call that adds a job to an idle runner's store until the job runs."""
+    adds: dict[str, Delays] = field(default_factory=dict)
+    """Of these that call alone."""
     idle: dict[str, Timing] = field(default_factory=dict)
     """Seconds of CPU a second, of all processes of an idle runner."""
     wait_after_return: dict[str, Delays] = field(default_factory=dict)
@@ -73,6 +75,7 @@ class Figures:
 _KINDS: dict[str, type[Timing] | type[Delays]] = {
     "throughput": Timing,
     "starts": Delays,
+    "adds": Delays,
     "idle": Timing,
     "wait_after_return": Delays,
     "wait_after_call": Delays,

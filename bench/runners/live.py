@@ -22,6 +22,8 @@ class Live(NamedTuple):
 
     starts: Delays
     """From just before a job was added until it ran, of all rounds."""
+    adds: Delays
+    """Of these the call that adds the job."""
     idle: Timing
     """Seconds of CPU a second."""
 
@@ -32,42 +34,54 @@ def measure(
     """By contender, of those that are measured so."""
     able = [contender for contender in contenders if contender.is_live]
     delays: dict[str, list[float]] = {contender.name: [] for contender in able}
+    adds: dict[str, list[float]] = {contender.name: [] for contender in able}
     idle: dict[str, list[float]] = {contender.name: [] for contender in able}
     for number in range(scale.rounds):
         for contender in turn(able, number):
-            found, used = _round(contender, number, scale, directory)
+            found, added, used = _round(contender, number, scale, directory)
             delays[contender.name] += found
+            adds[contender.name] += added
             idle[contender.name].append(used)
             median = sorted(found)[len(found) // 2]
             tell(f"{contender.name}: {median * 1e3:.3f} ms (median), idle {used:.2%} of a core")
-    return {name: Live(Delays.of(delays[name]), Timing.of(idle[name])) for name in delays}
+    return {
+        name: Live(Delays.of(delays[name]), Delays.of(adds[name]), Timing.of(idle[name]))
+        for name in delays
+    }
 
 
 def _round(
     contender: Contender, number: int, scale: Scale, directory: Path
-) -> tuple[list[float], float]:
-    """Seconds until each job ran, and the share of a core that was used afterwards."""
+) -> tuple[list[float], list[float], float]:
+    """Seconds until each job ran, those that adding it took, and the share of a core that was
+    used afterwards."""
     with workspace(directory) as place:
         first, delays = place / "first", place / "delays"
         in_a_process(_add, contender.name, place, first, 1, _NO_PAUSE, number)
         with contender.run(place) as runner:
             runner.until(lambda: len(noted(first)) == 1)  # and by now it has started
-            in_a_process(_add, contender.name, place, delays, scale.adds, scale.pauses, number)
+            added = in_a_process(
+                _add, contender.name, place, delays, scale.adds, scale.pauses, number
+            )
             runner.until(lambda: len(noted(delays)) == scale.adds)
             time.sleep(scale.settling)
             begun, before = time.monotonic(), runner.cpu_seconds()
             time.sleep(scale.idle)
             used = (runner.cpu_seconds() - before) / (time.monotonic() - begun)
             runner.end(contender.stop)
-        return [nanoseconds / 1e9 for nanoseconds in noted(delays)], used
+        return [nanoseconds / 1e9 for nanoseconds in noted(delays)], added, used
 
 
 def _add(
     name: str, place: Path, into: Path, count: int, pauses: tuple[float, float], seed: int
-) -> None:
-    """Adds so many jobs one by one, at random intervals."""
+) -> list[float]:
+    """Adds so many jobs one by one, at random intervals. Returns the seconds that each took."""
     dice = random.Random(seed)
+    spent = []
     with CONTENDERS[name].adding(place) as add:
         for _ in range(count):
             time.sleep(dice.uniform(*pauses))
+            begun = time.perf_counter()
             add(str(into))
+            spent.append(time.perf_counter() - begun)
+    return spent

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final, Self, TypeVar
 
@@ -44,10 +45,10 @@ class Runner:
     def cpu_seconds(self) -> float:
         """What all its processes have used so far, to 10 ms each. Linux alone."""
         spent = 0
-        for entry in Path("/proc").iterdir():
-            if entry.name.isdigit() and (fields := _stat(entry)):
-                if int(fields[_SESSION]) == self._process.pid:
-                    spent += int(fields[_USER]) + int(fields[_SYSTEM])
+        for entry in Path("/proc").glob("[0-9]*"):
+            fields = _stat(entry)
+            if fields and int(fields[_SESSION]) == self._process.pid:
+                spent += int(fields[_USER]) + int(fields[_SYSTEM])
         return spent / _TICKS
 
     def until(self, holds: Callable[[], bool]) -> None:
@@ -75,10 +76,8 @@ class Runner:
         return self
 
     def __exit__(self, *reason: object) -> None:
-        try:
+        with suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
         self._process.wait()
 
     def _gone(self, what: str) -> RuntimeError:

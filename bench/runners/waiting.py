@@ -92,9 +92,7 @@ def _wait(path: Path, count: int, idle: float) -> tuple[Times, float]:
         return woken, (time.process_time() - before) / (time.monotonic() - begun)
 
 
-def _insert(
-    path: Path, count: int, pauses: tuple[float, float], seed: int
-) -> tuple[Times, Times]:
+def _insert(path: Path, count: int, pauses: tuple[float, float], seed: int) -> tuple[Times, Times]:
     dice = random.Random(seed)
     called: Times = {}
     returned: Times = {}
