@@ -269,6 +269,10 @@ def test_a_time_that_is_none_raises_where_it_is_looked_at(micros: int, closed: P
         assert f"id={_DAMAGED}" in repr(job)
         assert _problems(store) == {"record"}
         assert len(store.claim(limit=_JOBS)) == _JOBS
+    with raw(closed) as content:
+        content.change_header(_DAMAGED, created_at=micros, updated_at=micros)
+    with quelmdb.open(closed) as store:  # it tells since when a dead process had it
+        assert [job.attempt for job in store.claim(limit=_JOBS)] == [2] * _JOBS
 
 
 # --- Payloads -----------------------------------------------------------------

@@ -115,6 +115,7 @@ def test_who_claims_gets_it_although_there_is_always_something_else(path: Path) 
         with Child(_hold, path) as holder:
             (held,) = holder.receive()
             store.insert_many(Job("a", n) for n in range(20))
+            store.release(store.claim()[0])  # which has looked who lives
             holder.kill()
             killed = time.monotonic()
             while (claimed := store.claim())[0].id != held.id:
@@ -229,16 +230,15 @@ def _produce(pipe: Connection, path: Path) -> None:
     """Inserts a job whenever it is told to, and tells when it had."""
     with quelmdb.open(path) as store:
         while True:
-            pipe.recv()
-            store.insert(Job("a", time.monotonic()))
+            store.insert(Job("a", priority=pipe.recv()))
             pipe.send(time.monotonic())
 
 
 def test_who_waits_is_woken_by_an_insert_of_another_process(store: quelmdb.Store) -> None:
     took = []
     with Child(_produce, Path(store.path)) as producer:
-        for _ in range(20):
-            producer.send()
+        for number in range(20):
+            producer.send(number % 2)
             assert store.wait("a", timeout=_WAIT)
             woken = time.monotonic()
             took.append(woken - producer.receive())
@@ -247,17 +247,17 @@ def test_who_waits_is_woken_by_an_insert_of_another_process(store: quelmdb.Store
             store.complete(job)
             assert not store.wait("a", timeout=0)
     print(f"woken after {sorted(took)[10] * 1e3:.2f} ms, at most {max(took) * 1e3:.2f}")
-    assert sorted(took)[10] < _AT_ONCE
+    assert sorted(took)[15] < _AT_ONCE
 
 
 def test_an_event_loop_that_waits_is_woken_by_an_insert_of_another_process(path: Path) -> None:
     async def work(producer: Child) -> list[float]:
         took = []
         async with await quelmdb.aio.open(path) as store:
-            for _ in range(20):
+            for number in range(20):
                 waiting = asyncio.create_task(store.wait("a", timeout=_WAIT))
                 await asyncio.sleep(0)  # so that it has begun
-                producer.send()
+                producer.send(number % 2)
                 assert await waiting
                 took.append(time.monotonic() - producer.receive())
                 await store.complete_many(await store.claim("a", limit=9))
@@ -267,14 +267,15 @@ def test_an_event_loop_that_waits_is_woken_by_an_insert_of_another_process(path:
     with Child(_produce, path) as producer:
         took = sorted(asyncio.run(work(producer)))
     print(f"woken after {took[10] * 1e3:.2f} ms, at most {took[-1] * 1e3:.2f}")
-    assert took[10] < _AT_ONCE
+    assert took[15] < _AT_ONCE
 
 
 def _resume(pipe: Connection, path: Path) -> None:
     with quelmdb.open(path) as store:
         pipe.recv()
-        pipe.send(time.monotonic())
         store.resume("a")
+        pipe.send(time.monotonic())
+        pipe.recv()  # since to close it wakes others, too
 
 
 def test_who_waits_is_woken_by_a_resume_of_another_process(store: quelmdb.Store) -> None:
@@ -285,7 +286,8 @@ def test_who_waits_is_woken_by_a_resume_of_another_process(store: quelmdb.Store)
     with Child(_resume, Path(store.path)) as other:
         other.send()
         assert store.wait("a", timeout=_WAIT)
-        assert time.monotonic() - other.receive() < _SOON
+        woken = time.monotonic()
+        assert woken - other.receive() < _AT_ONCE
     assert len(store.claim()) == 1
 
 

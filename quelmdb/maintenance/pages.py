@@ -1,0 +1,355 @@
+"""The pages of a data file, read as bytes: a damaged file could make LMDB crash.
+
+    file := meta meta page*                         (mdb.c of LMDB 0.9, 64 bits)
+    page := number(8) pad(2) flags(2) lower(2) upper(2) pointer(2)* ... node*
+    node := low(2) high(2) flags(2) key length(2) key value
+
+A page of a tree counts only where all of it holds together: its kind, its keys, and that
+its nodes fill exactly what lies behind `upper` (LMDB keeps them without a gap). So where a
+bit of its frame has flipped it is a hole in its tree, and never a page with fewer nodes.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterator
+from itertools import pairwise
+from pathlib import Path
+from typing import Final, NamedTuple, Self
+
+_HEAD: Final = 16  # bytes of a page before its pointers, and of a meta page before the meta
+_FRAME: Final = 8  # bytes of a node before its key
+_BRANCH, _LEAF, _OVERFLOW, _META = 0x01, 0x02, 0x04, 0x08
+_KINDS: Final = 0xFF
+_BIG: Final = 0x01  # flags of a node: its value stands on pages of its own,
+_SUBDATA: Final = 0x02  # is a database
+
+_MAGIC: Final = 0xBEEFC0DE
+_VERSION: Final = 1
+_SLOTS: Final = (0, 1)  # of the meta pages
+_META_BYTES: Final = 152
+_FREE_AT, _MAIN_AT = 40, 88  # where the trees stand in a meta page
+_TREE_BYTES: Final = 48
+_NO_ROOT: Final = 2**64 - 1
+_DEEPEST: Final = 32
+_MARKS: Final = 4  # of a meta page: its kind, magic number, version and size of pages
+_ENOUGH: Final = 3  # for one that has a flipped bit
+
+Place = int | bytes
+"""A key as LMDB compares it."""
+
+Order = Callable[[bytes], Place]
+"""The place of a key. Raises `ValueError` where the tree has no such keys."""
+
+
+class Tree(NamedTuple):
+    """A database: where its root is, and how many entries it says that it has."""
+
+    root: int | None
+    entries: int
+
+
+EMPTY: Final = Tree(None, 0)
+
+
+class Meta(NamedTuple):
+    """What one of the two meta pages says: a point in time."""
+
+    transaction: int
+    free: Tree
+    main: Tree
+    marks: int
+    """How many of those that every meta page has are right."""
+
+
+class Node(NamedTuple):
+    """An entry of a leaf page."""
+
+    key: bytes
+    flags: int
+    value: bytes
+
+
+class Hole(NamedTuple):
+    """What of a tree cannot be read: keys from `low` to below `high` (None: no bound)."""
+
+    low: Place | None
+    high: Place | None
+    page: int
+    reason: str
+
+
+class Leaf(NamedTuple):
+    """A page at the end of a tree, sound."""
+
+    page: int
+    nodes: list[Node]
+
+
+def as_number(key: bytes) -> int:
+    """The place of a native number of 8 bytes. Raises `ValueError`."""
+    if len(key) != 8:
+        raise ValueError("a key that is no number")
+    return _number(key)
+
+
+def as_bytes(key: bytes) -> bytes:
+    """The place of any other key."""
+    return key
+
+
+class Pages:
+    """A data file, which is only read, and not through a map: it might be cut short."""
+
+    def __init__(self, path: Path) -> None:
+        """Raises `OSError`."""
+        self._file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        self._bytes = os.fstat(self._file).st_size
+        self.size = self._page_size()
+        self.count = -(-self._bytes // self.size)
+        self.problems: list[str] = []
+        """What is wrong with the meta pages."""
+        self.metas = self._metas()
+        """The points in time that the file has, the latest first."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *reason: object) -> None:
+        os.close(self._file)
+
+    def page(self, number: int) -> bytes | None:
+        """A page of the file, with zeros for what was cut off; None beyond the end."""
+        if not 0 <= number < self.count:
+            return None
+        return os.pread(self._file, self.size, number * self.size).ljust(self.size, b"\0")
+
+    def leaves(
+        self, tree: Tree, order: Order, refused: bytearray | None = None, *, plain: bool = True
+    ) -> Iterator[Leaf | Hole]:
+        """A tree in the order of its keys, leaf by leaf. `refused` marks pages that are
+        none of it; `plain`: no node is a database, or has duplicates. Never raises."""
+        if tree.root is None:
+            return
+        seen: set[int] = set()
+        stack: list[tuple[int, Place | None, Place | None, int]] = [(tree.root, None, None, 1)]
+        while stack:
+            number, low, high, depth = stack.pop()
+            try:
+                if number in seen or depth > _DEEPEST:
+                    raise ValueError("it is below itself")
+                if refused is not None and number < len(refused) and refused[number]:
+                    raise ValueError("it is both free and in use")
+                seen.add(number)
+                page = self._sound_page(number)
+                if _kind(page) == _BRANCH:
+                    children = _children(page, order)
+                    ends = [place for _, place in children[1:]]
+                    _check_places(ends, low, high)
+                    bounds = [low, *ends, high]
+                    stack += [
+                        (child, bounds[at], bounds[at + 1], depth + 1)
+                        for at, (child, _) in enumerate(children)
+                    ][::-1]
+                    continue
+                nodes = self.nodes(page)
+                if plain and any(node.flags & ~_BIG for node in nodes):
+                    raise ValueError("its entries are of another kind")
+                _check_places([order(node.key) for node in nodes], low, high)
+            except ValueError as error:
+                yield Hole(low, high, number, str(error))
+            else:
+                yield Leaf(number, nodes)
+
+    def nodes(self, page: bytes) -> list[Node]:
+        """All of a leaf page. Raises `ValueError` where it is none that is sound."""
+        if _kind(page) != _LEAF:
+            raise ValueError("it is no leaf")
+        words = memoryview(page).cast("H")
+        found = []
+        filled = 0
+        for at in _pointers(page):
+            low, high, flags, key_length = words[at >> 1 : (at >> 1) + 4]
+            length = low | high << 16
+            value_at = at + _FRAME + key_length
+            end = value_at + (8 if flags & _BIG else length)
+            if end > len(page):
+                raise ValueError("an entry goes beyond it")
+            filled += end - at + 1 & ~1
+            value = page[value_at:end]
+            if flags & _BIG:
+                value = self._big(_number(value), length)
+            found.append(Node(page[at + _FRAME : value_at], flags, value))
+        if filled != len(page) - _upper(page):
+            raise ValueError("its entries do not fill it")
+        return found
+
+    def _big(self, number: int, length: int) -> bytes:
+        """A value on pages of its own."""
+        first = self.page(number)
+        pages = -(-(_HEAD + length) // self.size)
+        if (
+            first is None
+            or _number(first[:8]) != number
+            or _kind(first) != _OVERFLOW
+            or int.from_bytes(first[12:16], sys.byteorder) < pages
+            or number + pages > self.count
+        ):
+            raise ValueError("the value of an entry is not where it should be")
+        return os.pread(self._file, length, number * self.size + _HEAD)
+
+    def _sound_page(self, number: int) -> bytes:
+        page = self.page(number) if number not in _SLOTS else None
+        if page is None:
+            raise ValueError("there is no such page")
+        if _number(page[:8]) != number:
+            raise ValueError("it has the number of another")
+        if _kind(page) not in (_BRANCH, _LEAF):
+            raise ValueError(f"it is of the kind {_kind(page):#x}")
+        return page
+
+    # --- Meta pages ---------------------------------------------------------
+
+    def _page_size(self) -> int:
+        """What most speaks for: it stands on both meta pages, and moves the second."""
+        sizes = [2**power for power in range(15, 8, -1)]
+        found = {size: sum(self._meta(slot, size).marks for slot in _SLOTS) for size in sizes}
+        best = max(sizes, key=lambda size: found[size])
+        return best if found[best] >= _ENOUGH else os.sysconf("SC_PAGE_SIZE")
+
+    def _meta(self, slot: int, size: int) -> Meta:
+        page = os.pread(self._file, _META_BYTES, slot * size).ljust(_META_BYTES, b"\0")
+        marks = (
+            _kind(page) == _META,
+            int.from_bytes(page[16:20], sys.byteorder) == _MAGIC,
+            int.from_bytes(page[20:24], sys.byteorder) == _VERSION,
+            int.from_bytes(page[40:44], sys.byteorder) == size,
+        )
+        free, main = tree_of(page[_FREE_AT:_MAIN_AT]), tree_of(page[_MAIN_AT:])
+        return Meta(_number(page[144:152]), free, main, sum(marks))
+
+    def _metas(self) -> list[Meta]:
+        found = []
+        for slot in _SLOTS:
+            meta = self._meta(slot, self.size)
+            if meta.marks < _ENOUGH:
+                self.problems.append(
+                    f"meta page {slot} is none: what the last transaction changed may be undone"
+                )
+                continue
+            found.append(meta)
+            if meta.marks < _MARKS:
+                self.problems.append(f"meta page {slot} is damaged")
+            # Commits alternate between the two: odd ones are on the odd page.
+            if meta.transaction % 2 != slot and meta.transaction:
+                self.problems.append(f"meta page {slot} has the number {meta.transaction}")
+        found.sort(key=lambda meta: meta.transaction, reverse=True)
+        if len(found) == len(_SLOTS) and found[0].transaction - found[1].transaction > 1:
+            self.problems.append(
+                "the meta pages are not of two transactions one after the other: what the last "
+                "one changed may be undone"
+            )
+        return found
+
+
+def tree_of(data: bytes) -> Tree:
+    """The tree of a database that is told in 48 bytes."""
+    root = _number(data[40:48])
+    return Tree(None if root == _NO_ROOT else root, _number(data[32:40]))
+
+
+def fitting_nodes(page: bytes) -> list[Node]:
+    """Those plain nodes and databases of a leaf page that are within it, whatever the others
+    are. For what no checksum confirms this is little to go by."""
+    lower = _lower(page)
+    if _kind(page) != _LEAF or not _HEAD < lower <= len(page):
+        return []
+    found = []
+    words = memoryview(page).cast("H")
+    for at in memoryview(page)[_HEAD : lower & ~1].cast("H"):
+        if at % 2 or not _HEAD <= at <= len(page) - _FRAME:
+            continue
+        low, high, flags, key_length = words[at >> 1 : (at >> 1) + 4]
+        value_at = at + _FRAME + key_length
+        end = value_at + (low | high << 16)
+        if end <= len(page) and flags in (0, _SUBDATA):
+            found.append(Node(page[at + _FRAME : value_at], flags, page[value_at:end]))
+    return found
+
+
+def is_tree(node: Node) -> bool:
+    """Whether a node is a database with a name."""
+    return node.flags == _SUBDATA and len(node.value) == _TREE_BYTES
+
+
+def raw_nodes(page: bytes, key_length: int) -> Iterator[Node]:
+    """What looks like a plain node with a key of such a length, wherever it stands in a page
+    whose frame cannot be trusted. What was deleted may be among it."""
+    lower, upper = _lower(page), _upper(page)
+    at = upper if _HEAD <= lower <= upper < len(page) else _HEAD
+    pattern = bytes(2) + key_length.to_bytes(2, sys.byteorder)  # its flags and key length
+    at = page.find(pattern, at + 4)
+    while at >= 0:
+        if at % 2 == 0:
+            length = int.from_bytes(page[at - 4 : at - 2], sys.byteorder)
+            key_at = at + 4
+            end = key_at + key_length + length
+            if page[at - 2 : at] == b"\0\0" and end <= len(page):
+                yield Node(page[key_at : key_at + key_length], 0, page[key_at + key_length : end])
+        at = page.find(pattern, at + 1)
+
+
+def _number(data: bytes) -> int:
+    return int.from_bytes(data, sys.byteorder)
+
+
+def _kind(page: bytes) -> int:
+    return int.from_bytes(page[10:12], sys.byteorder) & _KINDS
+
+
+def _lower(page: bytes) -> int:
+    return int.from_bytes(page[12:14], sys.byteorder)
+
+
+def _upper(page: bytes) -> int:
+    return int.from_bytes(page[14:16], sys.byteorder)
+
+
+def _pointers(page: bytes) -> list[int]:
+    """Where the nodes of a page stand. Raises `ValueError`."""
+    lower, upper = _lower(page), _upper(page)
+    if not _HEAD < lower <= upper <= len(page) or lower % 2 or upper % 2:
+        raise ValueError("its bounds are none")
+    pointers = memoryview(page)[_HEAD:lower].cast("H").tolist()
+    if min(pointers) < upper or max(pointers) + _FRAME > len(page) or any(p % 2 for p in pointers):
+        raise ValueError("an entry is outside of it")
+    return pointers
+
+
+def _children(page: bytes, order: Order) -> list[tuple[int, Place]]:
+    """The pages below a branch page, each with the place of its first key; that of the
+    first one means nothing. Raises `ValueError`."""
+    words = memoryview(page).cast("H")
+    found: list[tuple[int, Place]] = []
+    filled = 0
+    for at in _pointers(page):
+        low, high, highest, key_length = words[at >> 1 : (at >> 1) + 4]
+        end = at + _FRAME + key_length
+        if end > len(page):
+            raise ValueError("a key goes beyond it")
+        filled += end - at + 1 & ~1
+        place: Place = order(page[at + _FRAME : end]) if found else 0
+        found.append((low | high << 16 | highest << 32, place))
+    if filled != len(page) - _upper(page):
+        raise ValueError("its entries do not fill it")
+    return found
+
+
+def _check_places(places: list[Place], low: Place | None, high: Place | None) -> None:
+    """Raises `ValueError` where these do not ascend, from `low` to below `high`."""
+    bounded = [*([] if low is None else [low]), *places, *([] if high is None else [high])]
+    # Of one order: all are numbers, or all are bytes. The first may be the bound itself.
+    for at, (before, after) in enumerate(pairwise(bounded)):
+        if before > after or (before == after and (at or low is None)):  # type: ignore[operator]
+            raise ValueError("its keys are not in order")

@@ -1,0 +1,357 @@
+"""What can be read of a damaged data file, whatever has become of its pages.
+
+Each database is walked from its root, as LMDB would, and every page looked at before it is
+believed. Where one of `jobs` or `payloads` is damaged, what it held is looked for among the
+pages that no tree has: records tell by their checksums whose they are. Pages that are free
+hold what is older or deleted, and are left out where the list of them is sound.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from functools import lru_cache
+from itertools import groupby, islice, pairwise, product
+from typing import Any, Final, NamedTuple
+
+from quelmdb import layout
+from quelmdb.maintenance.pages import (
+    EMPTY,
+    Hole,
+    Leaf,
+    Node,
+    Pages,
+    Tree,
+    as_bytes,
+    as_number,
+    fitting_nodes,
+    is_tree,
+    raw_nodes,
+    tree_of,
+)
+from quelmdb.persistence import Problem
+from quelmdb.values import MAX_WORKER_BYTES
+
+_MOST_TRIES: Final = 256  # ways to put a part together of chunks that are there twice
+_NUMBERED: Final = frozenset((layout.JOBS, layout.WORKER_NAMES, layout.OWNERS))
+_DATABASES: Final = frozenset(
+    (
+        *(layout.JOBS, layout.PAYLOADS, layout.BY_STATUS, layout.BY_WORKER_STATUS, layout.META),
+        *(layout.WORKERS, layout.WORKER_NAMES, layout.OWNERS, layout.BY_OPTION),
+    )
+)
+
+
+class Record(NamedTuple):
+    """A record, sound or not."""
+
+    key: bytes
+    record: bytes
+    loose: bool
+    """Whether it was on a page that no tree has."""
+
+
+class Chunk(NamedTuple):
+    """An entry of `payloads`."""
+
+    key: bytes
+    value: bytes
+
+
+_Version = tuple[int, int, int]
+"""What speaks for one of several records of a job: its page, its time, its claim."""
+
+
+class Salvage:
+    """The content of a data file."""
+
+    def __init__(self, pages: Pages) -> None:
+        """Walks the trees of jobs and payloads, and, where one has a hole, every page."""
+        self._pages = pages
+        self.problems = [Problem("structure", problem) for problem in pages.problems]
+        self.damaged: list[Hole] = []
+        """The pages of jobs and payloads that are."""
+        self._free: bytearray | None = None
+        self._trees = self._find_trees()
+        self.foreign = sorted(self._trees.keys() - _DATABASES)
+        """The names of databases that no store of this version has."""
+        self.count = min(self._trees.get(layout.JOBS, EMPTY).entries, pages.count * pages.size)
+        """How many jobs there are, about."""
+        self._reached = bytearray(pages.count)
+        self._loose: dict[int, tuple[_Version, int]] = {}  # with the page
+        self._loose_chunks: dict[int, list[tuple[bytes, int]]] = {}
+        holes = {name: self._survey(name) for name in (layout.JOBS, layout.PAYLOADS)}
+        if any(holes.values()):
+            self._look_everywhere(_Within(holes[layout.JOBS]), _Within(holes[layout.PAYLOADS]))
+        self._candidates = lru_cache(64)(self._nodes_of)  # neighbours are asked for in turn
+
+    # --- What there is ------------------------------------------------------
+
+    def entries(self, name: bytes) -> Iterator[tuple[bytes, bytes]]:
+        """Those of a small database, in which nothing has a checksum."""
+        for found in self._leaves(name):
+            if isinstance(found, Hole):
+                self.problems.append(_problem(name, found))
+                nodes = fitting_nodes(self._pages.page(found.page) or b"")
+            else:
+                nodes = found.nodes
+            yield from ((node.key, node.value) for node in nodes)
+
+    def records(self) -> Iterator[Record]:
+        """Every record, by ascending id. One that is damaged may come beside a loose one."""
+        loose = iter(sorted(self._loose))
+        waiting = next(loose, None)
+        for found in self._leaves(layout.JOBS):
+            if isinstance(found, Hole):
+                continue
+            for key, _, record in found.nodes:
+                job_id = as_number(key)
+                while waiting is not None and waiting < job_id:
+                    yield self._loose_record(waiting)
+                    waiting = next(loose, None)
+                yield Record(key, record, False)
+                if waiting == job_id:
+                    if not _is_sound(key, record):
+                        yield self._loose_record(waiting)
+                    waiting = next(loose, None)
+        while waiting is not None:
+            yield self._loose_record(waiting)
+            waiting = next(loose, None)
+
+    def chunks(self) -> Iterator[tuple[int | None, list[Chunk]]]:
+        """The chunks in the tree, by ascending id, those of a job together; None for what
+        is no chunk's key, one by one."""
+
+        def entries() -> Iterator[Chunk]:
+            for found in self._leaves(layout.PAYLOADS):
+                if not isinstance(found, Hole):
+                    yield from (Chunk(key, value) for key, _, value in found.nodes)
+
+        for job_id, chunks in groupby(entries(), lambda chunk: _owner_of(chunk.key)):
+            if job_id is None:
+                yield from ((None, [chunk]) for chunk in chunks)
+            else:
+                yield job_id, list(chunks)
+
+    def part(self, job_id: int, part: int, reference: bytes, chunks: Iterable[Chunk]) -> bytes:
+        """The content of a part of a job, of these chunks and such as are loose.
+        Raises `layout.Damaged` where none has its checksum."""
+        found: dict[int, list[bytes]] = {}
+        for chunk in (*chunks, *self._loose_chunks_of(job_id)):
+            _, of, number = layout.split_payload_key(chunk.key)
+            if of == part and chunk.value not in found.setdefault(number, []):
+                found[number].append(chunk.value)
+        if sorted(found) == list(range(len(found))):
+            for pieces in islice(product(*(found[n] for n in range(len(found)))), _MOST_TRIES):
+                content = b"".join(pieces)
+                if layout.fits_reference(reference, content):
+                    return content
+        raise layout.Damaged(f"what it has outside of its record (part {part}) is damaged")
+
+    def witnesses(self) -> tuple[Counter[tuple[int, str]], Counter[tuple[int, str]]]:
+        """What any page, also a free one, tells of the names of workers, which never change:
+        how often as name and number, how often as number and name. O(pages)."""
+        forward: Counter[tuple[int, str]] = Counter()
+        backward: Counter[tuple[int, str]] = Counter()
+        for number in range(2, self._pages.count):
+            for key, _, value in fitting_nodes(self._pages.page(number) or b""):
+                if len(value) == layout.NUMBER_BYTES and (pair := pair_of(value, key)):
+                    forward[pair] += 1
+                if len(key) == layout.NUMBER_BYTES and (pair := pair_of(key, value)):
+                    backward[pair] += 1
+        return forward, backward
+
+    # --- Trees --------------------------------------------------------------
+
+    def _find_trees(self) -> dict[bytes, Tree]:
+        """Where each database is, at the latest point in time that can be read."""
+        for meta in self._pages.metas:
+            self._free = self._free_pages(meta.free)
+            trees = self._named(meta.main) or self._unreferred()
+            if trees:
+                return trees
+            self.problems.append(
+                Problem("structure", f"no database of transaction {meta.transaction} is found")
+            )
+        self._free = None
+        return self._unreferred()
+
+    def _named(self, main: Tree) -> dict[bytes, Tree]:
+        """The databases with a name."""
+        found: dict[bytes, Tree] = {}
+        for leaf in self._pages.leaves(main, as_bytes, self._free, plain=False):
+            if isinstance(leaf, Hole):
+                self.problems.append(_problem(b"main", leaf))
+                nodes = fitting_nodes(self._pages.page(leaf.page) or b"")
+            else:
+                nodes = leaf.nodes
+            found |= {node.key: tree_of(node.value) for node in nodes if is_tree(node)}
+        return found
+
+    def _unreferred(self) -> dict[bytes, Tree]:
+        """The databases that a page tells of to which nothing refers, if it is one alone."""
+        found = []
+        for number in self._searched():
+            nodes = fitting_nodes(self._pages.page(number) or b"")
+            trees = {node.key: tree_of(node.value) for node in nodes if is_tree(node)}
+            if trees.keys() >= {layout.JOBS, layout.PAYLOADS, layout.META}:
+                found.append(trees)
+        return found[0] if len(found) == 1 else {}
+
+    def _free_pages(self, tree: Tree) -> bytearray | None:
+        """A mark for every page of the file that is free; None where that is not certain."""
+        marks = bytearray(self._pages.count)
+        for leaf in self._pages.leaves(tree, as_number):
+            if isinstance(leaf, Hole):
+                self.problems.append(_problem(b"free pages", leaf))
+                return None
+            for _, _, value in leaf.nodes:
+                length, *free = layout.unpack_numbers(value[: len(value) // 8 * 8]) or [0]
+                descends = all(a > b for a, b in pairwise(free))
+                if len(value) != 8 * length + 8 or not descends:
+                    self.problems.append(Problem("structure", "the list of free pages is damaged"))
+                    return None
+                for page in free:
+                    if page < len(marks):  # free ones may be beyond the end of the file
+                        marks[page] = 1
+        return marks
+
+    def _leaves(self, name: bytes) -> Iterator[Leaf | Hole]:
+        order = as_number if name in _NUMBERED else as_bytes
+        return self._pages.leaves(self._trees.get(name, EMPTY), order, self._free)
+
+    def _survey(self, name: bytes) -> list[Hole]:
+        """The holes of a tree, the other pages of which are marked as reached."""
+        if name not in self._trees:
+            self.problems.append(Problem("structure", f"{name.decode()} is not found"))
+            return [Hole(None, None, 0, "it is not found")]
+        holes: list[Hole] = []
+        count = 0
+        for found in self._leaves(name):
+            if isinstance(found, Hole):
+                holes.append(found)
+                self.problems.append(_problem(name, found))
+            else:
+                count += len(found.nodes)
+                self._reached[found.page] = 1
+        self.damaged += holes
+        entries = self._trees[name].entries
+        if not holes and count != entries:
+            message = f"{name.decode()} has {count} entries, and should have {entries}"
+            self.problems.append(Problem("structure", message))
+            holes.append(Hole(None, None, 0, message))  # it may be the root of another tree
+        return holes
+
+    # --- Pages that no tree has ---------------------------------------------
+
+    def _searched(self) -> Iterator[int]:
+        """The pages where something may be that is not free."""
+        free = self._free
+        return (n for n in range(2, self._pages.count) if free is None or not free[n])
+
+    def _look_everywhere(self, jobs: _Within, payloads: _Within) -> None:
+        """Notes every record and chunk of the holes that is on pages which were not reached."""
+        referred = {hole.page for hole in self.damaged}
+        pages = {n for n in self._searched() if not self._reached[n]} | referred
+        for number in sorted(pages):
+            for key, _, value in self._nodes_of(number):
+                if len(key) == layout.NUMBER_BYTES:
+                    job_id = as_number(key)
+                    if not jobs.has(job_id) or not _is_sound(key, value):
+                        continue
+                    version = _version(key, value, number in referred)
+                    if job_id not in self._loose or self._loose[job_id][0] < version:
+                        self._loose[job_id] = version, number
+                elif payloads.has(key) and (owner := _owner_of(key)) is not None:
+                    self._loose_chunks.setdefault(owner, []).append((key, number))
+
+    def _nodes_of(self, number: int) -> list[Node]:
+        """What looks like records and chunks on a page."""
+        page = self._pages.page(number)
+        if page is None or page.count(0) == len(page):
+            return []
+        try:
+            return [node for node in self._pages.nodes(page) if len(node.key) in _KEYS]
+        except ValueError:
+            return [node for length in _KEYS for node in raw_nodes(page, length)]
+
+    def _loose_record(self, job_id: int) -> Record:
+        """The record that was chosen, read once more: only its page was noted."""
+        version, page = self._loose[job_id]
+        key = layout.pack_number(job_id)
+        for node in self._candidates(page):
+            if (
+                node.key == key
+                and _is_sound(key, node.value)
+                and _version(key, node.value, bool(version[0])) == version
+            ):
+                return Record(key, node.value, True)
+        raise AssertionError("the file has changed while it was read")
+
+    def _loose_chunks_of(self, job_id: int) -> Iterator[Chunk]:
+        for key, page in self._loose_chunks.get(job_id, ()):
+            yield from (
+                Chunk(key, node.value) for node in self._candidates(page) if node.key == key
+            )
+
+
+_KEYS: Final = (layout.NUMBER_BYTES, layout.PAYLOAD_KEY_BYTES)
+
+
+class _Within:
+    """The keys that the holes of a tree may have had."""
+
+    def __init__(self, holes: Iterable[Hole]) -> None:
+        # They come by ascending keys, and none reaches into the next.
+        holes = list(holes)
+        self._everything = any(hole.low is None and hole.high is None for hole in holes)
+        self._first = [hole.high for hole in holes if hole.low is None]
+        self._last = [hole.low for hole in holes if hole.high is None]
+        bounded = [h for h in holes if h.low is not None and h.high is not None]
+        self._lows: list[Any] = [hole.low for hole in bounded]
+        self._highs: list[Any] = [hole.high for hole in bounded]
+
+    def has(self, place: Any) -> bool:
+        if self._everything:
+            return True
+        if any(place < high for high in self._first) or any(place >= low for low in self._last):
+            return True
+        at = bisect_right(self._lows, place) - 1
+        return at >= 0 and bool(place < self._highs[at])
+
+
+def pair_of(number: bytes, name: bytes) -> tuple[int, str] | None:
+    """Number and name of a worker, where they can be that."""
+    value = layout.unpack_number(number) if len(number) == layout.NUMBER_BYTES else 0
+    try:
+        text = name.decode()
+    except UnicodeDecodeError:
+        return None
+    if not 0 < value <= layout.MAX_WORKER or not 0 < len(name) <= MAX_WORKER_BYTES:
+        return None
+    return value, text
+
+
+def _problem(name: bytes, hole: Hole) -> Problem:
+    return Problem("structure", f"page {hole.page} of {name.decode()}: {hole.reason}")
+
+
+def _is_sound(key: bytes, record: bytes) -> bool:
+    try:
+        layout.unpack_record(key, record)
+    except layout.Damaged:
+        return False
+    return True
+
+
+def _version(key: bytes, record: bytes, referred: bool) -> _Version:
+    *_, updated_at, claim = layout.unpack_record(key, record)
+    return int(referred), updated_at, claim
+
+
+def _owner_of(key: bytes) -> int | None:
+    try:
+        return layout.split_payload_key(key)[0]
+    except layout.Damaged:
+        return None
