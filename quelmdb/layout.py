@@ -72,6 +72,7 @@ BYTE_ORDER: Final = (b"byte_order", sys.byteorder.encode())
 DURABILITY_KEY: Final = b"durability"
 UUID_KEY: Final = b"uuid"
 UUID_BYTES: Final = 16
+SEAL_KEY: Final = b"seal"  # the number of the generation that has superseded this one
 NEXT_ID: Final = b"next_id"
 NEXT_CLAIM: Final = b"next_claim"
 NEXT_OWNER: Final = b"next_owner"

@@ -101,7 +101,7 @@ class Store(StoreReader, JobStore):
         clock: Clock | None,
         write_timeout: float | None,
     ) -> None:
-        super().__init__(opened.environment, opened.names)
+        super().__init__()
         self._opened = opened
         self._committer = opened.committer
         self._verbs = Verbs(codec)
@@ -237,7 +237,7 @@ class Store(StoreReader, JobStore):
 
     def snapshot(self) -> Snapshot:
         self._raise_if_ended()
-        return StoreSnapshot(self._environment, self._names)
+        return StoreSnapshot(self._opened.superseding(Environment.begin_snapshot))
 
     def info(self) -> StoreInfo:
         """Sizes, counts, readers and owners, for people. O(workers)."""
@@ -246,7 +246,7 @@ class Store(StoreReader, JobStore):
 
     def check(self) -> list[Problem]:
         self._raise_if_ended()
-        return check(self._environment)
+        return self._read(check)
 
     def close(self) -> None:
         if not self._closed:
@@ -257,13 +257,16 @@ class Store(StoreReader, JobStore):
                 self._closed = False
                 raise
 
-    def _read(self, work: Callable[[Transaction], T]) -> T:
+    def _read(self, work: Work[T]) -> T:
         if self._closed:
             self._raise_if_ended()
-        return self._environment.read(work)
+        return self._opened.read(work)
+
+    def _raise_if_readonly(self) -> None:
+        self._opened.environment.raise_if_readonly()
 
     def _raise_if_ended(self) -> None:
-        self._environment.raise_if_gone()
+        self._opened.environment.raise_if_gone()
         if self._closed:
             raise StoreClosedError(f"{self.path} was closed", path=self.path)
 
