@@ -9,6 +9,7 @@ from typing import Final
 
 from quelmdb import bulk
 from quelmdb.errors import (
+    DecodeError,
     DuplicateJobError,
     InvalidJobError,
     InvalidTransitionError,
@@ -109,7 +110,12 @@ def fail(job_id: int, claim: int, error: str, outcome: Extras, retry_at: int | N
 def failure_of(stored: Stored, now: int, error: str, *, died: bool = False) -> Failure:
     """The attempt of a started job that ends now."""
     text = shortened(error, MAX_FAILURE)
-    return Failure(stored.attempt, time_of(stored.since), time_of(now), text, died)
+    ended_at = time_of(now)
+    try:
+        started_at = time_of(stored.since)
+    except DecodeError:  # a time that is none keeps nobody from ending the job
+        started_at = ended_at
+    return Failure(stored.attempt, started_at, ended_at, text, died)
 
 
 def release(job_id: int, claim: int) -> Verb[Job]:

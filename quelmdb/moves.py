@@ -142,7 +142,7 @@ def outcome_in(content: Content) -> Extras:
     _, _, inside, outside = content
     extras = unpacked(inside)
     parts = dict(outside)
-    return {name: parts.get(PART_OF[name], value) for name, value in extras.items()}
+    return {name: parts.get(PART_OF.get(name, -1), value) for name, value in extras.items()}
 
 
 def move(writer: Writer, prepared: Move) -> Job:

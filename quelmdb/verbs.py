@@ -7,7 +7,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from datetime import datetime
-from itertools import repeat
 from traceback import format_exception
 from typing import Any, Final
 
@@ -93,12 +92,14 @@ class Verbs:
     def complete_many(
         self, jobs: Iterable[Job], results: Iterable[Any] | None = None
     ) -> Verb[list[Job]]:
-        claims = [held("complete", job) for job in jobs]
-        outcomes = [self._result(result) for result in results or ()]
         if results is None:
-            outcomes = list(repeat(_NO_OUTCOME, len(claims)))
-        if len(outcomes) != len(claims):
-            raise ValueError(f"{len(claims)} jobs have {len(claims)} results, not {len(outcomes)}")
+            claims = [held("complete", job) for job in jobs]
+            outcomes = [_NO_OUTCOME] * len(claims)
+        else:
+            claims, outcomes = [], []
+            for job, result in zip(jobs, results, strict=True):  # raises where one has more
+                claims.append(held("complete", job))
+                outcomes.append(self._result(result))
         if len(dict(claims)) < len(claims):  # a job that is there twice is stale the second time
             pairs = zip(claims, outcomes, strict=True)
             return all_of([endings.complete(*claim, outcome) for claim, outcome in pairs])
