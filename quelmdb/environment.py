@@ -14,7 +14,14 @@ from pathlib import Path
 from typing import Final, NoReturn, TypeVar
 
 from quelmdb import layout
-from quelmdb.engine import Transaction, abort, is_open, open_engine, opened_databases
+from quelmdb.engine import (
+    Transaction,
+    abort,
+    copy_compacted,
+    is_open,
+    open_engine,
+    opened_databases,
+)
 from quelmdb.engine_errors import is_foreign, is_map_full, is_readers_full, mapped_error
 from quelmdb.errors import (
     CorruptStoreError,
@@ -66,7 +73,10 @@ class Environment:
             self._prepare(check)
         self._lmdb = open_engine(directory, ephemeral=ephemeral, readonly=readonly)
         self._begin = self._lmdb.begin
+        self.number = int(directory.name)
+        """Of the generation."""
         self._uses: dict[object, int] = {}  # reads that are under way, with their threads
+        self._snapshots: dict[int, None] = {}  # by the identity of their transactions
         self._use_ended = threading.Event()
         self._room: Room | None = None
         self._next_reader_check = 0.0
@@ -146,7 +156,7 @@ class Environment:
         Raises `StoreFullError` where they cannot be.
         """
         assert self._room is not None
-        return self._room.ensure(growth, self.used_bytes, lambda: self._recyclable(transaction))
+        return self._room.ensure(growth, self.used_bytes, lambda: self.recyclable(transaction))
 
     def begin_read(self) -> Transaction:
         """A read transaction, to be aborted by the caller. 0.2 us."""
@@ -162,6 +172,40 @@ class Environment:
             if is_foreign(error):
                 raise self._error(error) from error
             raise
+
+    def begin_snapshot(self) -> Transaction:
+        """A read transaction that stays open, to be ended by `end_snapshot`. Raises
+        `Superseded`."""
+        use = object()
+        self._begin_use(use)
+        try:
+            transaction = self.begin_read()
+            if self.is_sealed(transaction):
+                transaction.abort()
+                raise Superseded
+            self._snapshots[id(transaction)] = None
+            return transaction
+        finally:
+            self._end_use(use)
+
+    def end_snapshot(self, transaction: Transaction) -> None:
+        """In the thread that began it."""
+        if not self.is_gone:
+            transaction.abort()
+            self._snapshots.pop(id(transaction), None)
+
+    def is_idle(self) -> bool:
+        """Whether nobody reads it in this process."""
+        return not self._uses and not self._snapshots
+
+    def supersede(self) -> None:
+        """Of a generation that is sealed: what is open is read on, what begins raises
+        `Superseded`."""
+
+        def refuse(*args: object, **options: object) -> NoReturn:
+            raise Superseded
+
+        self._begin = refuse
 
     def within(self, transaction: Transaction, work: Work[T]) -> T:
         """Runs `work` in a read transaction that stays open: a snapshot's."""
@@ -190,6 +234,13 @@ class Environment:
     def used_bytes(self) -> int:
         """The size of the data file up to its last page in use."""
         return (self._lmdb.info()["last_pgno"] + 1) * self.page_size
+
+    def copy_compacted(
+        self, transaction: Transaction, directory: Path, capacity: int | None
+    ) -> None:
+        """Copies all that a transaction sees into an empty directory, as `engine.copy_compacted`;
+        an ephemeral store with this capacity, or its own."""
+        copy_compacted(transaction, self.databases, directory, capacity or self.capacity)
 
     def readers(self) -> str:
         """LMDB's table of readers, as it prints it."""
@@ -239,7 +290,7 @@ class Environment:
         self.is_gone = True
         self._begin = refuse
 
-    def _recyclable(self, transaction: Transaction) -> int:
+    def recyclable(self, transaction: Transaction) -> int:
         """How many bytes of the file hold nothing, about: free, or about to be."""
         pages = 0
         for database in self.databases:

@@ -65,6 +65,9 @@ class StoreReader(Reader):
     def _read(self, work: Work[T]) -> T:
         """Runs `work` in a read transaction."""
 
+    def _raise_if_readonly(self) -> None:
+        """Raises where nothing may be written."""
+
     @abstractmethod
     def _raise_if_ended(self) -> None:
         """Raises where this reader may not be used any more, or here."""
@@ -138,17 +141,23 @@ def keys_of(
 class StoreSnapshot(StoreReader, Snapshot):
     """A read transaction that stays open, in the thread that began it."""
 
-    def __init__(self, environment: Environment) -> None:
+    def __init__(
+        self,
+        environment: Environment,
+        transaction: Transaction,
+        end: Callable[[Environment, Transaction], object],
+    ) -> None:
         super().__init__()
         self._environment = environment
         self._thread = threading.current_thread()  # not its number, which is given again
-        self._transaction: Transaction | None = environment.begin_snapshot()
+        self._transaction: Transaction | None = transaction
+        self._end = end
 
     def close(self) -> None:
         if self._transaction is not None:
             self._refuse_other_threads()
             transaction, self._transaction = self._transaction, None
-            self._environment.end_snapshot(transaction)
+            self._end(self._environment, transaction)
 
     def _read(self, work: Work[T]) -> T:
         self._raise_if_ended()

@@ -20,7 +20,8 @@ from quelmdb.values import MAX_OWNER
 
 
 def check(environment: Environment, transaction: Transaction) -> list[Problem]:
-    """Every problem that a store has, as its transaction sees it. O(jobs) in time, O(problems) in memory.
+    """Every problem that a store has, as its transaction sees it. O(jobs) in time,
+    O(problems) in memory.
 
     Where the pages themselves are damaged, the rules above them are not looked at:
     LMDB might not survive it.
