@@ -132,6 +132,8 @@ def _timely(transaction: Transaction, job: Job) -> Job:
 
 def claim(transaction: Transaction, names: frozenset[str | None], limit: int) -> list[Job]:
     """Takes up to `limit` jobs of these workers (of all, where there is no name)."""
+    if not limit:
+        return []
     now = transaction.now
     for job in list(transaction.jobs()):
         if is_due(job, now):

@@ -225,8 +225,9 @@ class ReopeningStore(JobStore):
         return self
 
     def close(self) -> None:
-        self._closed = True
-        self.store.close()
+        with self._lock:  # not while it is being opened again
+            self._closed = True
+            self.store.close()
 
     def _write(self, verb: Callable[[quelmdb.Store], T]) -> T:
         with self._lock:

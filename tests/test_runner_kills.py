@@ -19,7 +19,7 @@ from tests.runners import Runner, eventually
 pytest_plugins = ["tests.fixtures"]
 
 KILLS = 15
-MANY_KILLS = int(os.environ.get("KK", "1000"))
+MANY_KILLS = 1_000
 WAITING = 4_000  # jobs that wait at any moment, at least
 
 

@@ -44,6 +44,8 @@ class Figures:
     """No-op jobs of a round, by family."""
     pauses: tuple[float, float] = (0.0, 0.0)
     """Seconds between single jobs for an idle runner."""
+    idle_seconds: float = 0.0
+    """How long it is looked at afterwards."""
     throughput: dict[str, Timing] = field(default_factory=dict)
     """Seconds a job."""
     starts: dict[str, Delays] = field(default_factory=dict)

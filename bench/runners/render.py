@@ -22,17 +22,18 @@ of its own; another process adds the jobs, in the way of its users. The contende
 round by round, a different one first each time. Logs are as they are by default, into a file:
 huey writes two lines a job, quelmdb one every ten seconds, so huey takes part without them, too.
 
-- **No-op jobs**: all are added before, {jobs} a round, so that a slow runner does
-  not take all day. The function looks into its arguments (`{{"user": i, "template": "welcome"}}`)
-  and returns. The clock (of the wall) runs from the start of the first job until the last one's
-  completion, so no start of a process counts: quelmdb's last completion is the latest time that
-  the store has on a job, which is when the transaction begins that completes it; the others keep
-  none, and their clock stops when the last job runs. The best round counts.
+- **No-op jobs**: all are added before, and a slow runner gets fewer of them in a round:
+  {jobs}. The function looks into its arguments
+  (`{{"user": i, "template": "welcome"}}`) and returns. The clock (of the wall) runs from the
+  start of the first job until the last one's completion, so no start of a process counts:
+  quelmdb's last completion is the latest time that the store has on a job, which is when the
+  transaction begins that completes it; the others keep none, and their clock stops when the
+  last job runs. The best round counts.
 - **A job for an idle runner** is added alone, {pauses} apart, at random. Its
   arguments carry the time just before the call that adds it, so the delay has that whole write
   in it; the clock is CLOCK_MONOTONIC, which all processes share. Delays are of all rounds.
-- **Idle CPU** is what `/proc/<pid>/stat` counts for all processes of the runner over some
-  seconds after those jobs: the median round, as a share of one core.
+- **Idle CPU** is what `/proc/<pid>/stat` counts for all processes of the runner over {idle}
+  after those jobs, in steps of 10 ms: the median round, as a share of one core.
 - **`store.wait()`** has no runner: one process waits, and works off what comes, another one
   inserts one by one at random intervals. The commit lies between the call of the insert and its
   return, so a delay is given from both; 0 is where `wait` has returned before the insert has.
@@ -220,7 +221,7 @@ def _losses(figures: Figures) -> Iterator[str]:
 def _method(figures: Figures) -> str:
     jobs = ", ".join(f"{count:,} of {family}" for family, count in figures.jobs.items())
     pauses = " to ".join(duration(seconds) for seconds in figures.pauses)
-    return _METHOD.format(jobs=jobs, pauses=pauses)
+    return _METHOD.format(jobs=jobs, pauses=pauses, idle=duration(figures.idle_seconds))
 
 
 def _appendix(figures: Figures) -> Iterator[str]:

@@ -20,7 +20,8 @@ def run(
     tell: Callable[[str], None],
 ) -> None:
     """Adds to the figures what is measured. Files go below `directory`."""
-    figures.rounds, figures.jobs, figures.pauses = scale.rounds, scale.jobs, scale.pauses
+    figures.rounds, figures.jobs = scale.rounds, scale.jobs
+    figures.pauses, figures.idle_seconds = scale.pauses, scale.idle
     if "throughput" in parts:
         figures.throughput = throughput.measure(contenders, scale, directory, tell)
     if "live" in parts:

@@ -36,7 +36,7 @@ DEFAULT: Final = Scale(
     adds=200,
     pauses=(0.01, 0.2),
     settling=1.0,
-    idle=10.0,
+    idle=20.0,
     waits=500,
     wait_pauses=(0.005, 0.025),
 )

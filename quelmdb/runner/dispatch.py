@@ -25,7 +25,7 @@ from quelmdb.errors import DecodeError, StoreClosedError, StoreError
 from quelmdb.job import Job
 from quelmdb.persistence import JobStore
 from quelmdb.runner.finishing import REFUSED_SECONDS, Finisher
-from quelmdb.runner.performing import Outcome, Running
+from quelmdb.runner.performing import Running
 from quelmdb.runner.workers import Definition
 from quelmdb.status import INCOMPLETE
 
@@ -212,35 +212,30 @@ class Dispatcher:
                 taken.append(self._begin(pool, *found))
         return taken
 
-    def finish(self, pool: Pool, running: Running, outcome: Outcome | None) -> bool:
-        """Takes what came of a job (None: that is settled already); returns whether it is
-        time to flush."""
+    def proceed(self, pool: Pool, running: Running) -> Running | None:
+        """Takes what came of a job of a thread, and returns the next one, as `take`."""
+        if not running.is_given_up:
+            if self._finisher.put(running, running.started + running.seconds):
+                self._finisher.flush()
+            with self._lock:
+                self._finished(pool, running)
+                if pool.queue and self._suspect is None and not self.is_stopping:
+                    found = pool.pop()
+                    if found is not None:
+                        return self._begin(pool, *found)
+        return self.take(pool)
+
+    def finish(self, pool: Pool, running: Running) -> None:
+        """Takes what came of a coroutine, which never waits for the store."""
+        if running.is_given_up:
+            return
         with self._lock:
-            if running not in pool.running:  # given up on meanwhile
-                return False
-            pool.running.discard(running)
-            lane = pool.lanes[running.definition.name]
-            lane.running -= 1
-            lane.held -= 1
-            if outcome is not None:
-                lane.ran(outcome.seconds)
-            if lane.parked:
-                pool.queue.appendleft(lane.parked.popleft())
-                pool.changed.notify()
-            elif pool is self.coroutines:
-                pool.changed.notify()
-            if self._suspect is not None:
-                if self._suspect_runs:
-                    self._suspect, self._suspect_runs = None, False
-                    self._notify_all()
-                elif not any(pool.running for pool in self._pools):
-                    self._notify_all()
-            is_last = not pool.running and not pool.queue
-        if outcome is None:
-            return False
-        # The last of several coroutines is nobody's to flush but the main thread's.
-        hurry = is_last and pool is self.coroutines
-        return self._finisher.put(outcome, running.started + outcome.seconds, hurry)
+            is_last = len(pool.running) == 1 and not pool.queue
+        # Before it counts as ended: nobody may take that for the end of all.
+        self._finisher.put(running, running.started + running.seconds, hurry=is_last)
+        with self._lock:
+            self._finished(pool, running)
+            pool.changed.notify()
 
     # --- For the main thread --------------------------------------------------
 
@@ -250,6 +245,7 @@ class Dispatcher:
             for pool in self._pools:
                 if running in pool.running:
                     pool.running.discard(running)
+                    running.is_given_up = True
                     return True
         return False
 
@@ -322,8 +318,9 @@ class Dispatcher:
             deaths = _deaths(job) if job.attempt > 1 else 0
             definition = pool.lanes[job.worker or ""].definition
             if deaths and (why := _why_not(job, definition)):
-                outcome = Outcome(job, definition, 0.0, error=_NOT_RUN + why, again=False)
-                self._finisher.put(outcome, time.monotonic(), hurry=True)
+                settled = Running(self._store, job, definition)
+                settled.error, settled.again = _NOT_RUN + why, False
+                self._finisher.put(settled, settled.started, hurry=True)
             elif self.is_stopping or suspect is not None or self._suspect is not None:
                 refused.append(job)
             elif deaths:
@@ -394,6 +391,22 @@ class Dispatcher:
         if running.deadline is not None:
             self._watch(running.deadline)
         return running
+
+    def _finished(self, pool: Pool, running: Running) -> None:
+        pool.running.discard(running)
+        lane = pool.lanes[running.definition.name]
+        lane.running -= 1
+        lane.held -= 1
+        lane.ran(running.seconds)
+        if lane.parked:
+            pool.queue.appendleft(lane.parked.popleft())
+            pool.changed.notify()
+        if self._suspect is not None:
+            if self._suspect_runs:
+                self._suspect, self._suspect_runs = None, False
+                self._notify_all()
+            elif not any(pool.running for pool in self._pools):
+                self._notify_all()
 
     def _begin_suspect(self) -> Running:
         assert self._suspect is not None

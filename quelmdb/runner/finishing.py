@@ -19,7 +19,7 @@ from quelmdb.errors import JobError, StoreClosedError, StoreError
 from quelmdb.job import Job
 from quelmdb.persistence import JobStore
 from quelmdb.runner.backoff import seconds_after
-from quelmdb.runner.performing import Outcome, Retry
+from quelmdb.runner.performing import Retry, Running
 from quelmdb.status import Status
 from quelmdb.writes import Batch
 
@@ -64,7 +64,7 @@ class Finisher:
         """`watch` is told when, by `time.monotonic`, something will have to be flushed."""
         self._store = store
         self._watch = watch
-        self._done: list[Outcome] = []
+        self._done: list[Running] = []
         self._lock = threading.Lock()  # of what is held, and when it is due
         self._flushing = threading.Lock()
         self.due = _NEVER
@@ -73,13 +73,16 @@ class Finisher:
         """Whether the store took nothing the last time: no more should be begun."""
         self.counts = Counts()
 
-    def put(self, outcome: Outcome, now: float, hurry: bool = False) -> bool:
-        """Takes an outcome; returns whether it is time to flush. Never waits for the store."""
+    def put(self, outcome: Running, now: float, hurry: bool = False) -> bool:
+        """Takes a job that was run; returns whether it is time to flush. Never waits for
+        the store."""
+        self._done.append(outcome)
+        due = self.due
+        # A flush sets `due` before it looks at what there is: whoever reads the old one has
+        # appended early enough.
+        if due != _NEVER and not hurry:
+            return now >= due
         with self._lock:
-            self._done.append(outcome)
-            due = self.due
-            if due != _NEVER and not hurry:
-                return now >= due
             self.due = due = now if hurry else now + HELD_SECONDS
         self._watch(due)
         return hurry
@@ -88,13 +91,13 @@ class Finisher:
         """Writes all that is held, in one transaction; where another thread is about it,
         that is waited for, or left to the next flush. Where the store cannot be written to,
         everything is kept, and tried again after `REFUSED_SECONDS`."""
-        if not self._done or not self._flushing.acquire(blocking=wait):
+        if not self._flushing.acquire(blocking=wait):
             return
         try:
             with self._lock:  # what is put from here on belongs to the next flush
-                done = self._done[:]
-                self._done.clear()
                 self.due = _NEVER
+                done = self._done[:]
+                del self._done[: len(done)]
             if done:
                 self._write(done)
         finally:
@@ -108,18 +111,14 @@ class Finisher:
         except StoreError as error:
             log.warning("%d claimed jobs could not be released: %s", len(jobs), error)
 
-    def _write(self, done: list[Outcome]) -> None:
+    def _write(self, done: list[Running]) -> None:
         try:
-            if not any(outcome.error is not None for outcome in done):
-                try:
-                    results = [outcome.result for outcome in done]
-                    jobs = self._store.complete_many([outcome.job for outcome in done], results)
-                except StoreError:
-                    raise
-                except Exception:  # of one of them: a claim, a result, or code of the result
-                    jobs = self._apply([(o.job, o) for o in done], self._record)
+            jobs = self._complete(done)
+            if jobs is not None:
+                self.counts.completed += len(jobs)
             else:
-                jobs = self._apply([(o.job, o) for o in done], self._record)
+                jobs = self._apply([(outcome.job, outcome) for outcome in done], self._record)
+                self._count(jobs, len(done))
         except StoreClosedError:
             log.error("%d finished jobs are lost to a closed store", len(done))
             return
@@ -132,9 +131,23 @@ class Finisher:
             self._watch(self.due)
             return
         self.is_refused = False
-        self._count(jobs, len(done))
         if log.isEnabledFor(logging.DEBUG):
             _log_each(done, jobs)
+
+    def _complete(self, done: list[Running]) -> list[Job] | None:
+        """All of them as completed, the quick way; None where one stands against it."""
+        if [None for outcome in done if outcome.error is not None]:
+            return None
+        results = [outcome.result for outcome in done]
+        is_plain = results.count(None) == len(results)
+        try:
+            return self._store.complete_many(
+                [outcome.job for outcome in done], None if is_plain else results
+            )
+        except StoreError:
+            raise
+        except Exception:  # of one of them: a claim, a result, or code of the result
+            return None
 
     def _apply(
         self, pending: Sequence[tuple[Job, Any]], record: Callable[[Batch, Any], None]
@@ -156,7 +169,7 @@ class Finisher:
                 return batch.results
         return []
 
-    def _record(self, batch: Batch, outcome: Outcome) -> None:
+    def _record(self, batch: Batch, outcome: Running) -> None:
         job, error = outcome.job, outcome.error
         if error is None:
             try:
@@ -166,21 +179,18 @@ class Finisher:
                 raise
             except Exception as raised:  # an EncodeError, or what the result itself raises
                 what = f"its result cannot be stored: {type(raised).__name__}: {raised}"
-                outcome = outcome._replace(error=what, again=False)
-                error = what
+                outcome.error = error = what
+                outcome.again = False
         batch.fail(job, error, self._retry_at(outcome))
 
-    def _retry_at(self, outcome: Outcome) -> datetime | None:
+    def _retry_at(self, outcome: Running) -> datetime | None:
         job, error = outcome.job, outcome.error
         most = outcome.definition.max_attempts if job.max_attempts is None else job.max_attempts
         if not outcome.again or (most is not None and job.attempt >= most):
             # The store makes a job that is to run again a cancelled one, where that was
             # asked for; it is what should become of this one, too.
             return datetime.now(UTC) if self._store.cancel_requested(job) else None
-        if isinstance(error, Retry):
-            backoff: Callable[[int], float] = lambda attempt: error.after  # noqa: E731
-        else:
-            backoff = outcome.definition.backoff
+        backoff = error.backoff if isinstance(error, Retry) else outcome.definition.backoff
         return datetime.now(UTC) + timedelta(seconds=seconds_after(backoff, job.attempt))
 
     def _count(self, jobs: Sequence[Job], expected: int) -> None:
@@ -198,7 +208,7 @@ class Finisher:
                 counts.retried += 1
 
 
-def _log_each(done: Sequence[Outcome], jobs: Sequence[Job]) -> None:
+def _log_each(done: Sequence[Running], jobs: Sequence[Job]) -> None:
     stored = {job.id: job for job in jobs}
     for outcome in done:
         job = stored.get(outcome.job.id)

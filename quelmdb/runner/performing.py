@@ -11,7 +11,7 @@ import logging
 import time
 from collections.abc import Callable, Generator
 from contextvars import ContextVar
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from quelmdb.errors import DecodeError
 from quelmdb.job import Job
@@ -30,6 +30,10 @@ class Retry(Exception):
         super().__init__(f"{why} (after {after:g} s)")
         self.after = after
 
+    def backoff(self, attempt: int) -> float:
+        """Whatever the attempt."""
+        return self.after
+
 
 class TimedOut(Exception):
     """The attempt took longer than its worker's `timeout`; `on_failure` is given this."""
@@ -43,7 +47,19 @@ class Cancelled(Exception):
 class Running:
     """A job that is being run: what `current` returns to its worker."""
 
-    __slots__ = ("deadline", "definition", "is_overdue", "job", "started", "store")
+    __slots__ = (
+        "again",
+        "deadline",
+        "definition",
+        "error",
+        "is_given_up",
+        "is_overdue",
+        "job",
+        "result",
+        "seconds",
+        "started",
+        "store",
+    )
 
     def __init__(self, store: JobStore, job: Job, definition: Definition) -> None:
         self.store = store
@@ -56,6 +72,16 @@ class Running:
         timeout = definition.timeout
         self.deadline = None if timeout is None else self.started + timeout
         self.is_overdue = False
+        self.is_given_up = False  # it is settled already, whatever its thread still does
+        # What came of it: a result, or an error where there is one.
+        self.result: Any = None
+        self.error: BaseException | str | None = None
+        self.again = True  # whether another attempt may help
+        self.seconds = 0.0
+
+    def end(self) -> None:
+        """Its result or error is known."""
+        self.seconds = time.monotonic() - self.started
 
     def progress(self, done: int, total: int | None = None, note: str | None = None) -> None:
         """Stores how far the job has got, as `JobStore.progress`: a transaction of its own.
@@ -87,63 +113,51 @@ def current() -> Running:
         raise LookupError("current() is for workers: no job is run here") from None
 
 
-class Outcome(NamedTuple):
-    """What came of an attempt: a result, or an error where there is one."""
-
-    job: Job
-    definition: Definition
-    seconds: float
-    result: Any = None
-    error: BaseException | str | None = None
-    again: bool = True
-    """Whether another attempt may help."""
-
-
-def perform(running: Running) -> Outcome:
+def perform(running: Running) -> None:
     """Runs a plain or generator worker in this thread. Never raises."""
     definition, job = running.definition, running.job
     _current.set(running)
     try:
         arguments = job.arguments
     except DecodeError as damage:
-        return _outcome(running, error=damage, again=False)
+        running.error, running.again = damage, False
+        return running.end()
     if definition.on_setup is not None:
         _call(definition.on_setup, job)
-    error: BaseException | None = None
     try:
         result = definition.perform(arguments)
-        if definition.is_generator:
-            result = _drive(running, result)
+        running.result = _drive(running, result) if definition.is_generator else result
     except BaseException as raised:
-        result, error = None, raised
-    if running.is_overdue and not isinstance(error, TimedOut):
-        result, error = None, _timed_out(definition)
-    if error is None:
+        running.error = raised
+    if running.is_overdue and not isinstance(running.error, TimedOut):
+        running.error = _timed_out(definition)
+    if running.error is None:
         if definition.on_success is not None:
             _call(definition.on_success, arguments)
     elif definition.on_failure is not None:
-        _call(definition.on_failure, arguments, error)
+        _call(definition.on_failure, arguments, running.error)
     if definition.on_teardown is not None:
         _call(definition.on_teardown, job)
-    return _outcome(running, result, error)
+    return running.end()
 
 
-async def perform_async(running: Running) -> Outcome:
-    """Runs an async worker in this task. Raises nothing, but what cancels the task."""
+async def perform_async(running: Running) -> None:
+    """Runs an async worker in this task. Never raises."""
     definition, job = running.definition, running.job
     _current.set(running)
     try:
         arguments = job.arguments
     except DecodeError as damage:
-        return _outcome(running, error=damage, again=False)
+        running.error, running.again = damage, False
+        return running.end()
     await _call_async(definition.on_setup, job)
-    result, error = await _await(definition, arguments)
-    if error is None:
+    running.result, running.error = await _await(definition, arguments)
+    if running.error is None:
         await _call_async(definition.on_success, arguments)
     else:
-        await _call_async(definition.on_failure, arguments, error)
+        await _call_async(definition.on_failure, arguments, running.error)
     await _call_async(definition.on_teardown, job)
-    return _outcome(running, result, error)
+    return running.end()
 
 
 async def _await(definition: Definition, arguments: Any) -> tuple[Any, BaseException | None]:
@@ -177,20 +191,14 @@ def _drive(running: Running, steps: Generator[Any, None, Any]) -> Any:
         steps.close()
 
 
-def _outcome(
-    running: Running, result: Any = None, error: BaseException | None = None, again: bool = True
-) -> Outcome:
-    seconds = time.monotonic() - running.started
-    return Outcome(running.job, running.definition, seconds, result, error, again)
-
-
 def _timed_out(definition: Definition) -> TimedOut:
     return TimedOut(f"timed out: it took longer than {definition.timeout:g} s")
 
 
-def timed_out(running: Running) -> Outcome:
-    """What came of an attempt whose time is over, though its thread cannot be stopped."""
-    return _outcome(running, error=_timed_out(running.definition))
+def time_out(running: Running) -> None:
+    """Its time is over, though its thread cannot be stopped."""
+    running.error = _timed_out(running.definition)
+    running.end()
 
 
 def _call(hook: Callable[..., Any], *arguments: Any) -> None:

@@ -15,7 +15,7 @@ from quelmdb.job import Job
 from quelmdb.persistence import JobStore
 from quelmdb.runner.dispatch import Dispatcher, Pool
 from quelmdb.runner.finishing import Counts, Finisher
-from quelmdb.runner.performing import Running, perform, perform_async, timed_out
+from quelmdb.runner.performing import Running, perform, perform_async, time_out
 from quelmdb.runner.watch import Watch
 from quelmdb.runner.workers import Definition
 
@@ -144,7 +144,8 @@ class Process:
         for running in self._dispatcher.running():
             if self._dispatcher.give_up(running):
                 if running in self._stuck:
-                    self._finisher.put(timed_out(running), time.monotonic())
+                    time_out(running)
+                    self._finisher.put(running, time.monotonic())
                 else:  # of a loop that another coroutine has blocked
                     left.append(running.job)
         if self._loop is not None and not self.is_retiring:
@@ -177,11 +178,12 @@ class Process:
 
     def _work(self, pool: Pool) -> None:
         """A thread of plain jobs."""
-        dispatcher, finisher = self._dispatcher, self._finisher
+        proceed = self._dispatcher.proceed
         try:
-            while (running := dispatcher.take(pool)) is not None:
-                if dispatcher.finish(pool, running, perform(running)):
-                    finisher.flush()
+            running = self._dispatcher.take(pool)
+            while running is not None:
+                perform(running)
+                running = proceed(pool, running)
         except BaseException as error:
             self._error = error
         finally:
@@ -218,9 +220,8 @@ class Process:
             task.add_done_callback(self._tasks.discard)
 
     async def _perform(self, running: Running) -> None:
-        pool = self._dispatcher.coroutines
-        outcome = await perform_async(running)
-        self._dispatcher.finish(pool, running, outcome)
+        await perform_async(running)
+        self._dispatcher.finish(self._dispatcher.coroutines, running)
         if self._is_stopping:
             self.watch.wake()
 
