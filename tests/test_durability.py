@@ -417,7 +417,11 @@ def test_a_creator_that_is_killed_leaves_nothing_half_made(
         store.insert(Job("a"))
     names = {entry.name for entry in path.iterdir()}
     marks = {layout.BOOT_FILE} if then is EPHEMERAL else set()
-    assert names == {layout.GENERATION, layout.OWNERS_FILE, layout.WAKEUP_FILE} | marks
+    assert (
+        names
+        == {layout.generation_name(layout.FIRST_GENERATION), layout.OWNERS_FILE, layout.WAKEUP_FILE}
+        | marks
+    )
 
 
 def test_a_creator_that_is_killed_once_the_store_has_its_name_has_made_it(path: Path) -> None:

@@ -112,7 +112,7 @@ def test_closing_waits_for_what_is_under_way(use: str, path: Path) -> None:
     """Else LMDB would take the map from under it."""
     store = quelmdb.open(path)
     job = store.insert(Job("a"))
-    environment = store._environment
+    environment = store._opened.environment
     within, go_on = threading.Event(), threading.Event()
 
     def count(transaction: Transaction) -> int:
