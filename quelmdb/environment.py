@@ -177,14 +177,20 @@ class Environment:
         """A read transaction that stays open, to be ended by `end_snapshot`. Raises
         `Superseded`."""
         use = object()
-        self._begin_use(use)
+        transaction = None
         try:
+            self._begin_use(use)
             transaction = self.begin_read()
             if self.is_sealed(transaction):
-                transaction.abort()
                 raise Superseded
             self._snapshots[id(transaction)] = None
             return transaction
+        except BaseException as error:
+            if transaction is not None:
+                transaction.abort()
+            if isinstance(error, Exception) and is_foreign(error):
+                raise self._error(error) from error
+            raise
         finally:
             self._end_use(use)
 

@@ -41,8 +41,9 @@ def _fill(store: quelmdb.Store, count: int = 5_000) -> None:
     store.insert_many(Job("a", {"n": n}) for n in range(count))
     store.insert(Job("b", b"x" * 50_000, priority=3, unique_key="k", max_attempts=2))
     store.pause("c")
-    store.complete(*store.claim("a"), {"big": b"y" * 10_000})
-    store.fail(*store.claim("a"), ValueError("z" * 5_000))
+    completed, failed = store.claim("a", limit=2)
+    store.complete(completed, {"big": b"y" * 10_000})
+    store.fail(failed, ValueError("z" * 5_000))
     store.destroy_many(range(100, count))
 
 

@@ -30,6 +30,7 @@ from quelmdb import (
     engine,
     filesystem,
     layout,
+    opening,
 )
 from quelmdb.durability import LARGEST_CAPACITY, SMALLEST_CAPACITY, Wanted, wanted
 from quelmdb.filesystem import MIB
@@ -79,7 +80,7 @@ def verified(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     monkeypatch.setattr(lmdb, "open", tells("open", lmdb.open))
     verify = tells("verify", engine.structural_problems)
-    monkeypatch.setattr(directory, "structural_problems", verify)
+    monkeypatch.setattr(opening, "structural_problems", verify)
     return told
 
 
@@ -648,7 +649,7 @@ def test_processes_that_open_it_after_a_restart_at_once_all_work(ephemeral: Path
             told.append(1)
             return verify(generation)
 
-        pytest.MonkeyPatch().setattr(directory, "structural_problems", tell)
+        pytest.MonkeyPatch().setattr(opening, "structural_problems", tell)
         with quelmdb.open(ephemeral) as store:
             for _ in range(50):
                 store.insert(Job("b", number))
@@ -671,7 +672,7 @@ def test_writers_wait_while_a_reader_verifies(ephemeral: Path) -> None:
             pipe.recv()
             return verify(generation)
 
-        pytest.MonkeyPatch().setattr(directory, "structural_problems", slowly)
+        pytest.MonkeyPatch().setattr(opening, "structural_problems", slowly)
         with quelmdb.open(ephemeral, readonly=True) as store:
             return len(store.all())
 
