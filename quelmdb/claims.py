@@ -16,12 +16,13 @@ from typing import Any, Final, TypeVar
 from quelmdb import by_option, endings, index, owners
 from quelmdb.claiming import Claim, rescue
 from quelmdb.engine import Transaction
+from quelmdb.environment import Environment
 from quelmdb.errors import CorruptRecordError, InvalidJobError
 from quelmdb.job import Job
 from quelmdb.layout import CANCEL_REQUESTED, STATUS_CODES, pack_number
 from quelmdb.owners import Owner, Owners
 from quelmdb.persistence import JobView
-from quelmdb.reading import StoreReader
+from quelmdb.reading import StoreReader, keys_of
 from quelmdb.requests import Verb
 from quelmdb.status import ENDED, Status, status_of
 from quelmdb.stored import verified
@@ -96,7 +97,7 @@ class Claims:
 
     def names(self, workers: Sequence[Worker]) -> list[str | None]:
         """Those of workers that are to be claimed for, each once."""
-        self._store._environment.raise_if_readonly()
+        self._store._raise_if_readonly()
         return list(dict.fromkeys(map(worker_name, workers)))
 
     def _claim(self, names: Sequence[str | None], limit: int) -> Steps[list[Job]]:
@@ -125,7 +126,7 @@ class Claims:
 
     def rescue(self) -> Steps[list[Job]]:
         """As `JobStore.rescue`."""
-        self._store._environment.raise_if_readonly()
+        self._store._raise_if_readonly()
         self._next_rescue = time.monotonic() + _RESCUE_SECONDS
         dead = {owner.number for owner in self.owners() if not owner.alive}
         rescued: list[Job] = []
@@ -143,11 +144,10 @@ class Claims:
     def owners(self) -> list[Owner]:
         """Every process that claimed and is not struck out, dead or alive."""
 
-        def work(transaction: Transaction) -> list[Owner]:
-            databases = self._store._environment.databases
+        def work(environment: Environment, transaction: Transaction) -> list[Owner]:
             return [
                 Owner(number, pid, self._owners.is_alive(number))
-                for number, pid in owners.registered(transaction, databases)
+                for number, pid in owners.registered(transaction, environment.databases)
             ]
 
         return self._store._read(work)
@@ -160,7 +160,7 @@ class Claims:
         keep: int | None,
     ) -> Steps[int]:
         """As `JobStore.prune`."""
-        self._store._environment.raise_if_readonly()
+        self._store._raise_if_readonly()
         chosen = frozenset(map(status_of, statuses)) or frozenset(ENDED)
         if not chosen <= frozenset(ENDED):
             raise InvalidJobError(
@@ -210,35 +210,30 @@ class Claims:
         to claim for these workers. A look that needs no turn to write."""
         now = self._now()
 
-        def work(transaction: Transaction) -> float:
-            databases = self._store._environment.databases
-            queued = self._count_queued(transaction, names or (ANY,))
+        def work(environment: Environment, transaction: Transaction) -> float:
+            databases = environment.databases
+            queued = _count_queued(environment, transaction, names or (ANY,))
             if not by_option.is_used(transaction, databases):
                 return 0 if queued else _RESCUE_SECONDS
             due = by_option.next_due(transaction, databases)
             if due is not None and due <= now:
                 return 0
             if queued:
-                queued -= self._count_queued(transaction, self._paused(transaction, names))
+                paused = _paused(environment, transaction, names)
+                queued -= _count_queued(environment, transaction, paused)
             if queued:
                 return 0
             return _RESCUE_SECONDS if due is None else min((due - now) / 1e6, _RESCUE_SECONDS)
 
         return self._store._read(work)
 
-    def _count_queued(self, transaction: Transaction, workers: Sequence[WorkerFilter]) -> int:
-        return sum(
-            index.count(transaction, self._store._keys(transaction, _QUEUED, worker))
-            for worker in workers
-        )
-
     def cancel_requested(self, job: Job) -> bool:
         """As `JobStore.cancel_requested`."""
         job_id, claim = endings.held("cancel_requested", job)
 
-        def work(transaction: Transaction) -> bool:
+        def work(environment: Environment, transaction: Transaction) -> bool:
             key = pack_number(job_id)
-            record = transaction.get(key, db=self._store._environment.databases.jobs)
+            record = transaction.get(key, db=environment.databases.jobs)
             if record is None:
                 return True
             stored = verified(job_id, key, record)
@@ -247,24 +242,34 @@ class Claims:
 
         return self._store._read(work)
 
-    def _paused(
-        self, transaction: Transaction, names: Sequence[str | None] = ()
-    ) -> list[str | None]:
-        """The workers that are paused, of these where there are names."""
-        numbers = by_option.paused(transaction, self._store._environment.databases)
-        paused = [self._store._names.name(transaction, number) for number in numbers]
-        return [name for name in paused if not names or name in names]
-
     def next_due(self) -> datetime | None:
         """As `JobStore.next_due`."""
 
-        def work(transaction: Transaction) -> int | None:
-            return by_option.next_due(transaction, self._store._environment.databases)
+        def work(environment: Environment, transaction: Transaction) -> int | None:
+            return by_option.next_due(transaction, environment.databases)
 
         due = self._store._read(work)
         return None if due is None else time_of(due)
 
     def paused(self) -> list[str | None]:
         """As `JobStore.paused`."""
-        names = self._store._read(self._paused)
+        names = self._store._read(_paused)
         return sorted(names, key=lambda name: (name is not None, name or ""))
+
+
+def _count_queued(
+    environment: Environment, transaction: Transaction, workers: Sequence[WorkerFilter]
+) -> int:
+    return sum(
+        index.count(transaction, keys_of(environment, transaction, _QUEUED, worker))
+        for worker in workers
+    )
+
+
+def _paused(
+    environment: Environment, transaction: Transaction, names: Sequence[str | None] = ()
+) -> list[str | None]:
+    """The workers that are paused, of these where there are names."""
+    numbers = by_option.paused(transaction, environment.databases)
+    paused = [environment.names.name(transaction, number) for number in numbers]
+    return [name for name in paused if not names or name in names]

@@ -20,12 +20,11 @@ from threading import get_ident
 from typing import Any, Final, TypeVar, cast
 
 from quelmdb.append import Append, append_all
-from quelmdb.engine import Transaction
+from quelmdb.engine import Transaction, abort
 from quelmdb.environment import Environment
 from quelmdb.errors import QuelmdbError, StoreError
 from quelmdb.events import Event, Hook
 from quelmdb.gate import Gate
-from quelmdb.names import Names
 from quelmdb.owners import Owners
 from quelmdb.requests import Request, Unreceived, Verb, WaitingRequest
 from quelmdb.writer import Writer
@@ -45,16 +44,18 @@ class Committer:
     def __init__(
         self,
         environment: Environment,
-        names: Names,
         owners: Owners,
         gate: Gate | None,
         wake: Callable[[int], object],
+        next_generation: Callable[[], Environment],
     ) -> None:
         """`gate`: where this process stands in line with others; without one LMDB's lock
         is waited for. `wake` is given the number of each transaction behind which there may
-        be something to claim."""
+        be something to claim. `next_generation` opens what has superseded the environment."""
         self._environment = environment
-        self._writer = Writer(environment, names, owners)
+        self._owners = owners
+        self._next_generation = next_generation
+        self._writer = Writer(environment, owners)
         self._wake = wake
         self.hooks: list[Hook] = []
         """Those who listen to what becomes of jobs."""
@@ -204,6 +205,54 @@ class Committer:
             raise self._gone()
         self._environment.raise_if_readonly()
 
+    # --- Generations --------------------------------------------------------
+
+    def move_on(self, environment: Environment) -> None:
+        """Opens the next generation, unless that was done: `environment` is superseded."""
+        with self._turn:
+            try:
+                if self._gone is None and self._environment is environment:
+                    if self._gate is not None:
+                        self._gate.enter()
+                    self._use_next()
+            finally:
+                self._leave()
+
+    def exclusively(self, verb: Verb[T], now: int) -> T:
+        """What `verb` returns, committed in a transaction that it shares with no other. It
+        cannot be interrupted while it waits for others."""
+        outcome: list[T] = []
+        with self._turn:
+            self._busy = get_ident()
+            try:
+                if self._gate is not None:
+                    self._gate.enter()
+                self._alone(verb, now, outcome)
+            finally:
+                self._busy = 0
+                self._leave()
+        return outcome[0]
+
+    def _begin(self, now: int) -> Transaction:
+        """A write transaction of the generation that is the store."""
+        while True:
+            transaction = self._environment.begin_write()
+            try:
+                self._writer.begin(transaction, now, is_heard=bool(self.hooks))
+                # Who has written the last transaction knows that it was no seal.
+                known = self._writer.counters.are_known
+                if known or not self._environment.is_sealed(transaction):
+                    return transaction
+            except BaseException:
+                abort(transaction)
+                raise
+            abort(transaction)
+            self._use_next()
+
+    def _use_next(self) -> None:
+        self._environment = self._next_generation()
+        self._writer = Writer(self._environment, self._owners)
+
     # --- Transactions -------------------------------------------------------
 
     def _alone(self, verb: Verb[T], now: int, outcome: list[T]) -> None:
@@ -213,9 +262,8 @@ class Committer:
         try:
             if self._gone is not None:  # asked under the turn, for which `close` waits
                 raise self._gone()
+            transaction = self._begin(now)
             writer = self._writer
-            transaction = self._environment.begin_write()
-            writer.begin(transaction, now, is_heard=bool(self.hooks))
             result = verb(writer)
             writer.counters.finish()
             transaction.commit()
@@ -235,10 +283,9 @@ class Committer:
         try:
             if self._gone is not None:
                 raise self._gone()
+            transaction = self._begin(0)
             writer = self._writer
-            transaction = self._environment.begin_write()
             taken += self._waiting(first)
-            writer.begin(transaction, 0, is_heard=bool(self.hooks))
             for is_append, group in groupby(taken, _is_append):
                 if is_append:
                     _append(writer, list(group))

@@ -1,9 +1,9 @@
-"""The directory of a store: made, recognised, opened, verified.
+"""The directory of a store: made, recognised, and open in this process.
 
     jobs.qdb/                mode 0700
-      000001/data.mdb        a generation: an LMDB environment
+      000001/data.mdb        see `generations`
       000001/lock.mdb
-      owners.lock            see `lockfile`, `owners`, `gate`
+      owners.lock            see `lockfile`, `owners`, `gate`, `generations`
       boot                   of ephemeral stores: see `boot`
       wakeup                 see `wakeup`
 
@@ -14,45 +14,33 @@ next creator removes, and never half a store.
 
 from __future__ import annotations
 
-import os
 import shutil
-import uuid
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+import threading
 from pathlib import Path
-from typing import Final
+from typing import TypeVar
 
 from quelmdb import boot, layout
 from quelmdb.commit import Committer
 from quelmdb.durability import EPHEMERAL, FULL, Wanted
-from quelmdb.engine import create_engine, structural_problems
-from quelmdb.environment import Environment
+from quelmdb.engine import Transaction, create_engine
+from quelmdb.environment import Environment, Superseded, Work
 from quelmdb.errors import (
-    CorruptStoreError,
     ForkedStoreError,
     NotAStoreError,
     StoreClosedError,
     StoreError,
     StoreNotFoundError,
-    UnsupportedFormatError,
 )
-from quelmdb.filesystem import (
-    refuse_copy_on_write,
-    sync_directory,
-)
+from quelmdb.filesystem import refuse_copy_on_write, sync_directory
 from quelmdb.gate import Gate
+from quelmdb.generations import Generations
+from quelmdb.identity import new_meta
 from quelmdb.lockfile import LockFile
-from quelmdb.names import Names
+from quelmdb.opening import Opener, Verify
 from quelmdb.owners import Owners
-from quelmdb.persistence import Problem
 from quelmdb.wakeup import Wakeup
 
-_BEGUN: Final = layout.GENERATION + ".new"  # a generation that is being made
-_LITTER: Final = frozenset((_BEGUN, layout.OWNERS_FILE, layout.BOOT_FILE, layout.WAKEUP_FILE))
-_SHOWN: Final = 3  # problems in a message
-
-Verify = Callable[[Environment], list[Problem]]
-"""Every rule of the format that does not hold."""
+T = TypeVar("T")
 
 
 class Opened:
@@ -66,28 +54,34 @@ class Opened:
         self.users = 1
         self._wanted = wanted
         self._mark = path / layout.BOOT_FILE
-        generation = path / layout.GENERATION
-        if not generation.exists():
-            if not create or readonly:
-                raise no_store(path)
-            _refuse_foreign_files(path)
-        elif not (generation / layout.DATA_FILE).exists():
-            raise _not_a_store(path)
+        if not is_store(path) and (not create or readonly):
+            raise no_store(path)
+        _refuse_foreign_files(path)
         self._locks = LockFile(path / layout.OWNERS_FILE, readonly=readonly)
+        self.generations = Generations(path, self._locks)
         try:
-            if not generation.exists():
-                self._create(generation)
+            if not is_store(path):
+                self._create()
             self.ephemeral = self._mark.exists()
-            self.environment = self._open(generation, verify)
+            self.opener = Opener(
+                path,
+                self._locks,
+                self.generations,
+                ephemeral=self.ephemeral,
+                readonly=readonly,
+                verify=verify,
+            )
+            self.environment = self.opener.open()
         except BaseException:
             self._locks.close()
             raise
-        self.names = Names(self.environment.databases)
+        self._retired: list[Environment] = []  # superseded, and still read
+        self._sweeping = threading.Lock()
         self.owners = Owners(self._locks)
         gate = None if self.ephemeral else Gate(self._locks)
         self.wakeup = Wakeup(None if readonly else path / layout.WAKEUP_FILE)
         self.committer = Committer(
-            self.environment, self.names, self.owners, gate, self.wakeup.wake
+            self.environment, self.owners, gate, self.wakeup.wake, self._move_on
         )
         if not readonly:  # whoever made the store may have died before its name was durable
             sync_directory(path)
@@ -102,12 +96,72 @@ class Opened:
         """Raises `DurabilityError` where it is not what is asked for."""
         wanted.refuse_other(str(self.path), self.durability, self.environment.capacity)
 
-    def _create(self, generation: Path) -> None:
+    # --- Reading ------------------------------------------------------------
+
+    def read(self, work: Work[T]) -> T:
+        """Runs `work` in a read transaction of the generation that is the store."""
+        while True:
+            environment = self.environment
+            try:
+                return environment.read(work)
+            except Superseded:
+                self.committer.move_on(environment)
+            finally:
+                if self._retired:
+                    self.sweep()
+
+    def snapshot(self) -> tuple[Environment, Transaction]:
+        """A read transaction that stays open, to be ended by `end_snapshot`."""
+        while True:
+            environment = self.environment
+            try:
+                return environment, environment.begin_snapshot()
+            except Superseded:
+                self.committer.move_on(environment)
+
+    def end_snapshot(self, environment: Environment, transaction: Transaction) -> None:
+        """In the thread that began it."""
+        environment.end_snapshot(transaction)
+        if self._retired:
+            self.sweep()
+
+    # --- The next generation --------------------------------------------------
+
+    def _move_on(self) -> Environment:
+        """Opens the generation that has superseded the one that is open. Called by the
+        committer, in its turn and at the gate."""
+        old = self.environment
+        new = self.opener.open_above(old.number)
+        old.supersede()
+        self._retired.append(old)
+        self.environment = new
+        return new
+
+    def sweep(self) -> None:
+        """Closes what is superseded and not read any more by this process, and deletes what
+        nobody reads."""
+        if not self._sweeping.acquire(blocking=False):
+            return  # another thread is about it
+        try:
+            for environment in [one for one in self._retired if one.is_idle()]:
+                self._retired.remove(environment)
+                environment.close(self._gone)
+                self.generations.let_go(environment.number)
+                if not self.readonly:
+                    self.generations.delete_unread(environment.number)
+        finally:
+            self._sweeping.release()
+
+    # --- Creation and end -----------------------------------------------------
+
+    def _create(self) -> None:
         durability, capacity = self._wanted.for_new()
-        with self._maintenance():  # waits for another creator
-            if generation.exists():
+        generation = self.generations.directory(layout.FIRST_GENERATION)
+        begun = self.generations.new_directory(layout.FIRST_GENERATION)
+        self._locks.lock(layout.MAINTENANCE_BYTE)  # waits for another creator
+        try:
+            if is_store(self.path):
                 return
-            begun = self.path / _BEGUN
             shutil.rmtree(begun, ignore_errors=True)
             try:
                 self._mark.unlink(missing_ok=True)
@@ -115,7 +169,7 @@ class Opened:
                 if capacity is not None:
                     refuse_copy_on_write(self.path)
                     boot.record(self._mark)
-                create_engine(begun, _new_meta(durability), capacity)
+                create_engine(begun, new_meta(durability), capacity)
                 sync_directory(begun)
                 begun.rename(generation)
             except BaseException:  # it may have taken all that was left of the disk
@@ -123,139 +177,18 @@ class Opened:
                 if not generation.exists():  # an interrupt may come behind the new name
                     self._mark.unlink(missing_ok=True)
                 raise
-
-    def _open(self, generation: Path, verify: Verify) -> Environment:
-        if not self.ephemeral:
-            return self._open_in_turn(generation)
-        if not self.readonly:
-            refuse_copy_on_write(self.path)
-        if boot.is_recorded(self._mark):
-            return self._open_environment(generation)
-        with self._maintenance():  # nobody writes to it before it is verified
-            if boot.is_recorded(self._mark) or self._is_served():
-                return self._open_environment(generation)
-            environment = self._open_verified(generation, verify)
-            if not self.readonly:
-                boot.record(self._mark)
-            return environment
-
-    def _open_in_turn(self, generation: Path) -> Environment:
-        """LMDB's lock for writers is taken to open for writing: waited for where signals
-        are heard."""
-        if self.readonly:
-            return self._open_environment(generation)
-        gate = Gate(self._locks)
-        try:
-            gate.enter()
-            return self._open_environment(generation)
-        finally:
-            gate.leave()
-
-    def _is_served(self) -> bool:
-        """Whether another process writes to it, as it may in this run of the machine alone."""
-        place = layout.SERVER_BYTES, layout.MAX_PROCESS_ID
-        if not self._locks.try_lock(*place, shared=True):
-            return True
-        self._locks.unlock(*place)
-        return False
-
-    def _open_verified(self, generation: Path, verify: Verify) -> Environment:
-        """As another run of the machine left it: nothing of it is trusted."""
-        self._refuse_damaged(structural_problems(generation))  # before LMDB sees it
-        environment = self._open_environment(generation)
-        try:
-            self._refuse_damaged(verify(environment))
-        except BaseException:
-            environment.close(lambda: StoreClosedError(f"{self.path} was closed"))
-            raise
-        return environment
-
-    def _refuse_damaged(self, problems: Sequence[object]) -> None:
-        if problems:
-            raise CorruptStoreError(
-                f"{self.path} is ephemeral, and did not survive the end of the machine's last run: "
-                f"{'; '.join(map(str, problems[:_SHOWN]))}"
-                f"{f' and {len(problems) - _SHOWN:,} more' if len(problems) > _SHOWN else ''}; "
-                "delete the directory, and fill a new store from where its jobs came from",
-                path=str(self.path),
-            )
-
-    def _open_environment(self, generation: Path) -> Environment:
-        if self.ephemeral and not self.readonly:
-            # Not waited for: who has it lives in another PID namespace, which LMDB refuses.
-            self._locks.try_lock(layout.SERVER_BYTES + os.getpid())
-        return Environment(
-            generation, ephemeral=self.ephemeral, readonly=self.readonly, check=self._check
-        )
-
-    @contextmanager
-    def _maintenance(self) -> Iterator[None]:
-        """Keeps out other processes that create or verify; but for other readers, a reader."""
-        self._locks.lock(layout.MAINTENANCE_BYTE, shared=self.readonly)
-        try:
-            yield
         finally:
             self._locks.unlock(layout.MAINTENANCE_BYTE)
 
-    def _check(self, meta: dict[bytes, bytes]) -> None:
-        """Raises where this is no store, or none that this version can serve."""
-        path = str(self.path)
-        key, magic = layout.IDENTITY
-        if meta.get(key) != magic:
-            raise CorruptStoreError(f"{path} has no identity: it is not quelmdb's", path=path)
-        version = layout.unpack_number(meta.get(layout.FORMAT_KEY, b""))
-        if version != layout.FORMAT_VERSION:
-            raise UnsupportedFormatError(
-                f"{path} has format {version}, and this quelmdb knows {layout.FORMAT_VERSION}; "
-                "use a version of quelmdb that knows it",
-                path=path,
-                expected=layout.FORMAT_VERSION,
-                found=version,
-            )
-        known = layout.OPTIONS_FEATURE.decode()
-        served = [
-            ("byte order", layout.BYTE_ORDER[0], [layout.BYTE_ORDER[1].decode()]),
-            ("features", layout.FEATURES_KEY, [known, ""]),
-        ]
-        if not self.readonly:
-            served.append(("features for writing", layout.WRITE_FEATURES_KEY, [""]))
-        for name, key, expected in served:
-            found = meta.get(key, b"").decode(errors="replace")
-            if found not in expected:
-                raise UnsupportedFormatError(
-                    f"{path} has the {name} {found!r}, and this quelmdb serves {expected[0]!r} "
-                    "alone; use a version of quelmdb that knows it",
-                    path=path,
-                    expected=expected[0],
-                    found=found,
-                )
-        durability = meta.get(layout.DURABILITY_KEY, b"").decode(errors="replace")
-        if durability not in (FULL, EPHEMERAL):
-            raise UnsupportedFormatError(
-                f"{path} has the durability {durability!r}, and this quelmdb knows {FULL!r} and "
-                f"{EPHEMERAL!r}; use a version of quelmdb that knows it",
-                path=path,
-                expected=(FULL, EPHEMERAL),
-                found=durability,
-            )
-        if durability != self.durability:
-            raise CorruptStoreError(
-                f"{path} is {durability}, and an ephemeral store alone has a file "
-                f"{self._mark.name}; "
-                + ("make an empty one" if durability == EPHEMERAL else "delete it"),
-                path=path,
-                expected=self.durability,
-                found=durability,
-            )
-
     def close(self) -> None:
-        path = str(self.path)
-
-        def gone() -> StoreError:
-            return StoreClosedError(f"{path} was closed", path=path)
-
-        self.committer.close(gone)
-        self.environment.close(gone)
+        self.committer.close(self._gone)
+        for environment in [self.environment, *self._retired]:
+            environment.close(self._gone)
+        for environment in self._retired:
+            self.generations.let_go(environment.number)
+            if not self.readonly:
+                self.generations.delete_unread(environment.number)
+        self._retired.clear()
         self.owners.end()
         self._locks.close()
         self.wakeup.close()
@@ -272,45 +205,47 @@ class Opened:
             )
 
         self.committer.forget(gone)
-        self.environment.forget(gone)
-        self.names.forget()
+        for environment in [self.environment, *self._retired]:
+            environment.forget(gone)
+        self._retired.clear()
         self.owners.end()
         self.wakeup.close()
         self._locks.close()  # the child holds no locks yet, so none are dropped
 
+    def _gone(self) -> StoreError:
+        return StoreClosedError(f"{self.path} was closed", path=str(self.path))
+
+
+def is_store(path: Path) -> bool:
+    """Whether the directory has a generation. Raises `NotAStoreError` where it has one without
+    its file."""
+    found = False
+    for entry in path.iterdir():
+        if layout.generation_number(entry.name) is not None:
+            if not (entry / layout.DATA_FILE).exists() and entry.exists():
+                raise _not_a_store(path)
+            found = True
+    return found
+
 
 def no_store(path: Path) -> StoreError:
     """The error for a path where no store is."""
-    if path.is_dir() and any(entry.name not in _LITTER for entry in path.iterdir()):
+    if path.is_dir() and any(not layout.is_litter(entry.name) for entry in path.iterdir()):
         return _not_a_store(path)
     return StoreNotFoundError(f"there is no store at {path}", path=str(path))
 
 
 def _not_a_store(path: Path) -> NotAStoreError:
+    first = layout.generation_name(layout.FIRST_GENERATION)
     return NotAStoreError(
-        f"{path} is no store: it has other things in it, and no {layout.GENERATION}/"
+        f"{path} is no store: it has other things in it, and no {first}/"
         f"{layout.DATA_FILE}; give a new or an empty directory",
         path=str(path),
     )
 
 
 def _refuse_foreign_files(path: Path) -> None:
-    names = {entry.name for entry in path.iterdir()}
-    if names - _LITTER and layout.GENERATION not in names:  # another creator may be faster
+    if not is_store(path) and any(not layout.is_litter(entry.name) for entry in path.iterdir()):
+        if is_store(path):  # another creator was faster
+            return
         raise _not_a_store(path)
-
-
-def _new_meta(durability: str) -> list[tuple[bytes, bytes]]:
-    return [
-        layout.IDENTITY,
-        (layout.FORMAT_KEY, layout.pack_number(layout.FORMAT_VERSION)),
-        (layout.FEATURES_KEY, layout.OPTIONS_FEATURE),
-        (layout.WRITE_FEATURES_KEY, b""),
-        layout.BYTE_ORDER,
-        (layout.DURABILITY_KEY, durability.encode()),
-        (layout.UUID_KEY, uuid.uuid4().bytes),
-        (layout.NEXT_ID, layout.pack_number(1)),
-        (layout.NEXT_CLAIM, layout.pack_number(1)),
-        (layout.NEXT_OWNER, layout.pack_number(1)),
-        (layout.NEXT_WORKER, layout.pack_number(1)),
-    ]

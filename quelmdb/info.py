@@ -9,6 +9,7 @@ from datetime import datetime
 from quelmdb import by_option, index, layout
 from quelmdb.directory import Opened
 from quelmdb.engine import Transaction
+from quelmdb.environment import Environment
 from quelmdb.owners import Owner
 from quelmdb.status import Status
 from quelmdb.values import time_of
@@ -47,9 +48,8 @@ class StoreInfo:
 
 def store_info(opened: Opened, owners: list[Owner]) -> StoreInfo:
     """Looks at an open store, at one point in time. O(workers)."""
-    environment = opened.environment
 
-    def work(transaction: Transaction) -> StoreInfo:
+    def work(environment: Environment, transaction: Transaction) -> StoreInfo:
         databases = environment.databases
 
         def meta(key: bytes) -> bytes:
@@ -73,19 +73,19 @@ def store_info(opened: Opened, owners: list[Owner]) -> StoreInfo:
             used_bytes=environment.used_bytes(),
             counts=counts(None),
             workers={
-                opened.names.name(transaction, number): counts(number)
+                environment.names.name(transaction, number): counts(number)
                 for number in index.workers(transaction, databases)
             },
             readers=_reader_slots(environment.readers()),
             owners=owners,
             paused=[
-                opened.names.name(transaction, number)
+                environment.names.name(transaction, number)
                 for number in sorted(by_option.paused(transaction, databases))
             ],
             next_due=None if due is None else time_of(due),
         )
 
-    return environment.read(work)
+    return opened.read(work)
 
 
 def _reader_slots(table: str) -> list[ReaderSlot]:

@@ -16,6 +16,7 @@ Every number in this module reaches the disk and must never change its meaning.
 
 from __future__ import annotations
 
+import re
 import sys
 from array import array
 from collections.abc import Iterator, Sequence
@@ -34,7 +35,27 @@ class Damaged(ValueError):
 
 # --- The directory ---------------------------------------------------------
 
-GENERATION: Final = "000001"
+FIRST_GENERATION: Final = 1
+_GENERATION: Final = re.compile(r"[0-9]{6,}")
+_LITTER: Final = re.compile(r"[0-9]{6,}\.(new|dead)")
+
+
+def generation_name(number: int) -> str:
+    """The directory of a generation."""
+    return f"{number:06d}"
+
+
+def generation_number(name: str) -> int | None:
+    """The number of the generation of that name; None where it is none."""
+    return int(name) if _GENERATION.fullmatch(name) else None
+
+
+def is_litter(name: str) -> bool:
+    """Whether it is what an operation that was broken off, or a store without a generation,
+    leaves in the directory."""
+    return name in (OWNERS_FILE, BOOT_FILE, WAKEUP_FILE) or bool(_LITTER.fullmatch(name))
+
+
 DATA_FILE: Final = "data.mdb"
 LOCK_FILE: Final = "lock.mdb"
 OWNERS_FILE: Final = "owners.lock"
@@ -46,6 +67,7 @@ MAINTENANCE_BYTE: Final = 0
 WRITER_BYTE: Final = 2**32  # and the byte behind it
 SERVER_BYTES: Final = 2**33  # and on: a byte a process id, of who writes to an ephemeral store
 MAX_PROCESS_ID: Final = 2**32 - 1
+READER_BYTES: Final = 2**34  # and on: a byte a generation, shared by those who have it open
 
 # --- Sub-databases ---------------------------------------------------------
 
@@ -72,6 +94,7 @@ BYTE_ORDER: Final = (b"byte_order", sys.byteorder.encode())
 DURABILITY_KEY: Final = b"durability"
 UUID_KEY: Final = b"uuid"
 UUID_BYTES: Final = 16
+SEAL_KEY: Final = b"seal"  # the number of the generation that has superseded this one
 NEXT_ID: Final = b"next_id"
 NEXT_CLAIM: Final = b"next_claim"
 NEXT_OWNER: Final = b"next_owner"

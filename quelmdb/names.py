@@ -94,7 +94,3 @@ class Names:
         for name, number in numbers.items():
             self._numbers[name] = number
             self._names[number] = name
-
-    def forget(self) -> None:
-        """In the child of a fork: lets go of the databases, which are the parent's."""
-        del self._databases

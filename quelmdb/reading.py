@@ -17,7 +17,7 @@ from typing import Final, NamedTuple, TypeVar, Unpack
 
 from quelmdb import index
 from quelmdb.engine import Transaction
-from quelmdb.environment import Environment
+from quelmdb.environment import Environment, Work
 from quelmdb.errors import (
     CorruptRecordError,
     InvalidJobError,
@@ -26,7 +26,6 @@ from quelmdb.errors import (
 )
 from quelmdb.job import Job, id_of
 from quelmdb.layout import STATUS_CODES, STATUSES, pack_number, unpack_number
-from quelmdb.names import Names
 from quelmdb.persistence import IdView, JobView, Page, Reader, Snapshot
 from quelmdb.records import read_job, read_jobs
 from quelmdb.status import Status, status_of
@@ -59,14 +58,15 @@ class Selection(NamedTuple):
 class StoreReader(Reader):
     """The reading half of a store, and all of a snapshot of it."""
 
-    def __init__(self, environment: Environment, names: Names) -> None:
-        self._environment = environment
-        self._names = names
+    def __init__(self) -> None:
         self._reported: set[int] = set()
 
     @abstractmethod
-    def _read(self, work: Callable[[Transaction], T]) -> T:
+    def _read(self, work: Work[T]) -> T:
         """Runs `work` in a read transaction."""
+
+    def _raise_if_readonly(self) -> None:
+        """Raises where nothing may be written."""
 
     @abstractmethod
     def _raise_if_ended(self) -> None:
@@ -83,12 +83,12 @@ class StoreReader(Reader):
             return None
         key = pack_number(job_id)
 
-        def work(transaction: Transaction) -> Job | None:
-            databases = self._environment.databases
+        def work(environment: Environment, transaction: Transaction) -> Job | None:
+            databases = environment.databases
             record = transaction.get(key, db=databases.jobs)
             if record is None:
                 return None
-            return read_job(transaction, databases, self._names, key, record)
+            return read_job(transaction, databases, environment.names, key, record)
 
         return self._read(work)
 
@@ -100,29 +100,19 @@ class StoreReader(Reader):
     def counts(self, worker: WorkerFilter = ANY) -> dict[Status, int]:
         who = worker if worker is ANY else worker_name(worker)
 
-        def work(transaction: Transaction) -> list[int]:
-            return index.counts(transaction, self._keys(transaction, _ALL, who))
+        def work(environment: Environment, transaction: Transaction) -> list[int]:
+            return index.counts(transaction, keys_of(environment, transaction, _ALL, who))
 
         found = self._read(work) or [0] * len(STATUSES)  # an unknown worker has no keys
         return dict(zip(STATUSES, found, strict=True))
 
     def workers(self) -> list[str | None]:
-        def work(transaction: Transaction) -> list[str | None]:
-            numbers = index.workers(transaction, self._environment.databases)
-            return [self._names.name(transaction, number) for number in numbers]
+        def work(environment: Environment, transaction: Transaction) -> list[str | None]:
+            numbers = index.workers(transaction, environment.databases)
+            return [environment.names.name(transaction, number) for number in numbers]
 
         names = self._read(work)
         return sorted(names, key=lambda name: (name is not None, name or ""))
-
-    def _keys(
-        self, transaction: Transaction, statuses: Iterable[int], worker: WorkerFilter
-    ) -> index.Keys:
-        databases = self._environment.databases
-        if worker is ANY:
-            return index.Keys(databases, tuple(statuses), None)
-        assert worker is None or isinstance(worker, str)
-        number = self._names.number(transaction, worker)
-        return index.Keys(databases, tuple(statuses), () if number is None else (number,))
 
     def _report_all(self, damaged: list[CorruptRecordError]) -> None:
         """Logs corrupt jobs that were passed over, each once. Outside of transactions:
@@ -133,22 +123,43 @@ class StoreReader(Reader):
                 log.warning("passed over: %s", error)
 
 
+def keys_of(
+    environment: Environment,
+    transaction: Transaction,
+    statuses: Iterable[int],
+    worker: WorkerFilter,
+) -> index.Keys:
+    """What a listing of a worker (a name, None or `ANY`) in these statuses reads."""
+    databases = environment.databases
+    if worker is ANY:
+        return index.Keys(databases, tuple(statuses), None)
+    assert worker is None or isinstance(worker, str)
+    number = environment.names.number(transaction, worker)
+    return index.Keys(databases, tuple(statuses), () if number is None else (number,))
+
+
 class StoreSnapshot(StoreReader, Snapshot):
     """A read transaction that stays open, in the thread that began it."""
 
-    def __init__(self, environment: Environment, names: Names) -> None:
-        super().__init__(environment, names)
+    def __init__(
+        self,
+        environment: Environment,
+        transaction: Transaction,
+        end: Callable[[Environment, Transaction], object],
+    ) -> None:
+        super().__init__()
+        self._environment = environment
         self._thread = threading.current_thread()  # not its number, which is given again
-        self._transaction: Transaction | None = environment.begin_read()
+        self._transaction: Transaction | None = transaction
+        self._end = end
 
     def close(self) -> None:
         if self._transaction is not None:
             self._refuse_other_threads()
             transaction, self._transaction = self._transaction, None
-            if not self._environment.is_gone:
-                transaction.abort()
+            self._end(self._environment, transaction)
 
-    def _read(self, work: Callable[[Transaction], T]) -> T:
+    def _read(self, work: Work[T]) -> T:
         self._raise_if_ended()
         assert self._transaction is not None
         return self._environment.within(self._transaction, work)
@@ -193,29 +204,33 @@ class Listing(JobView):
     def _job_page(self, after: int | None, size: int) -> tuple[list[list[Job]], int | None]:
         damaged: list[CorruptRecordError] = []
         jobs, last = self._reader._read(
-            lambda transaction: self._jobs(transaction, after, size, damaged.append)
+            lambda environment, transaction: self._jobs(
+                environment, transaction, after, size, damaged.append
+            )
         )
         self._reader._report_all(damaged)
         return [jobs], last
 
     def _jobs(
         self,
+        environment: Environment,
         transaction: Transaction,
         after: int | None,
         size: int,
         report: Callable[[CorruptRecordError], None],
     ) -> tuple[list[Job], int | None]:
         """The jobs of about `size` ids beyond `after`, and the id to go on from."""
-        reader, chosen = self._reader, self._selection
-        databases = reader._environment.databases
+        chosen, databases = self._selection, environment.databases
         if chosen.worker is ANY and len(chosen.statuses) == len(STATUSES):
             found, complete = index.scan_jobs(transaction, databases, after, chosen.reverse, size)
         else:
-            keys = reader._keys(transaction, chosen.statuses, chosen.worker)
+            keys = keys_of(environment, transaction, chosen.statuses, chosen.worker)
             found, complete = index.scan_records(
                 transaction, databases, keys, after, chosen.reverse, size
             )
-        jobs, last = read_jobs(transaction, databases, reader._names, found, _PAGE_BYTES, report)
+        jobs, last = read_jobs(
+            transaction, databases, environment.names, found, _PAGE_BYTES, report
+        )
         return jobs, None if complete and last is None else last or unpack_number(found[-1][0])
 
 
@@ -236,17 +251,18 @@ class Ids:
             return total if chosen.limit is None else min(total, chosen.limit)
         return sum(map(len, _pages(chosen, _ID_PAGE, self._page)))
 
-    def _count(self, transaction: Transaction) -> int:
+    def _count(self, environment: Environment, transaction: Transaction) -> int:
         chosen = self._selection
-        return index.count(
-            transaction, self._reader._keys(transaction, chosen.statuses, chosen.worker)
-        )
+        keys = keys_of(environment, transaction, chosen.statuses, chosen.worker)
+        return index.count(transaction, keys)
 
     def _page(self, after: int | None, size: int) -> tuple[Iterable[list[int]], int | None]:
         chosen = self._selection
 
-        def work(transaction: Transaction) -> tuple[Iterable[list[int]], int | None]:
-            keys = self._reader._keys(transaction, chosen.statuses, chosen.worker)
+        def work(
+            environment: Environment, transaction: Transaction
+        ) -> tuple[Iterable[list[int]], int | None]:
+            keys = keys_of(environment, transaction, chosen.statuses, chosen.worker)
             whole = chosen.limit is None
             pieces = index.read(transaction, keys, after, chosen.reverse, size, whole)
             if pieces is not None:

@@ -10,7 +10,7 @@ import stat
 import threading
 from pathlib import Path
 
-from quelmdb.directory import Opened, Verify, no_store
+from quelmdb.directory import Opened, no_store
 from quelmdb.durability import EPHEMERAL, Wanted
 from quelmdb.errors import (
     DiskError,
@@ -24,6 +24,7 @@ from quelmdb.errors import (
     StorePermissionError,
 )
 from quelmdb.filesystem import has_no_space, refuse_copy_on_write, refuse_network_file_system
+from quelmdb.opening import Verify
 
 # What is open in this process, by device and inode of the directory. POSIX locks and
 # LMDB both need that a process opens a store once.

@@ -13,9 +13,10 @@ from quelmdb import registry
 from quelmdb.claiming import Claim
 from quelmdb.claims import Claims, deadline, drive
 from quelmdb.codec import DEFAULT_LIMIT, Codec
+from quelmdb.compaction import Compacted, compact, wasted
 from quelmdb.directory import Opened
 from quelmdb.durability import Durability, wanted
-from quelmdb.engine import Transaction
+from quelmdb.environment import Work
 from quelmdb.errors import StoreClosedError
 from quelmdb.events import Hook
 from quelmdb.info import StoreInfo, store_info
@@ -101,7 +102,7 @@ class Store(StoreReader, JobStore):
         clock: Clock | None,
         write_timeout: float | None,
     ) -> None:
-        super().__init__(opened.environment, opened.names)
+        super().__init__()
         self._opened = opened
         self._committer = opened.committer
         self._verbs = Verbs(codec)
@@ -237,7 +238,7 @@ class Store(StoreReader, JobStore):
 
     def snapshot(self) -> Snapshot:
         self._raise_if_ended()
-        return StoreSnapshot(self._environment, self._names)
+        return StoreSnapshot(*self._opened.snapshot(), self._opened.end_snapshot)
 
     def info(self) -> StoreInfo:
         """Sizes, counts, readers and owners, for people. O(workers)."""
@@ -246,7 +247,23 @@ class Store(StoreReader, JobStore):
 
     def check(self) -> list[Problem]:
         self._raise_if_ended()
-        return check(self._environment)
+        return self._read(check)
+
+    def compact(self, capacity: int | None = None) -> Compacted:
+        """Puts a copy without holes in the place of the data file, while the store is used:
+        readers go on, snapshots keep what they see, writers of all processes wait for the copy
+        alone. Of an ephemeral store `capacity` is what the new file has; it can only grow.
+
+        The space of the old file is free when nobody reads it any more. Needs as much space
+        as the store has in use. Raises `StoreError`; nothing is changed then. O(jobs).
+        """
+        self._raise_if_ended()
+        self._raise_if_readonly()
+        return compact(self._opened, self._now(), capacity)
+
+    def wasted(self) -> float:
+        """Which part of the used file a compaction would free, 0 to 1, about. O(1)."""
+        return self._read(wasted)
 
     def close(self) -> None:
         if not self._closed:
@@ -257,13 +274,16 @@ class Store(StoreReader, JobStore):
                 self._closed = False
                 raise
 
-    def _read(self, work: Callable[[Transaction], T]) -> T:
+    def _read(self, work: Work[T]) -> T:
         if self._closed:
             self._raise_if_ended()
-        return self._environment.read(work)
+        return self._opened.read(work)
+
+    def _raise_if_readonly(self) -> None:
+        self._opened.environment.raise_if_readonly()
 
     def _raise_if_ended(self) -> None:
-        self._environment.raise_if_gone()
+        self._opened.environment.raise_if_gone()
         if self._closed:
             raise StoreClosedError(f"{self.path} was closed", path=self.path)
 

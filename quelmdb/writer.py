@@ -27,7 +27,7 @@ from quelmdb.layout import (
     unpack_number,
     unpack_record,
 )
-from quelmdb.names import Kind, Names, kind
+from quelmdb.names import Kind, kind
 from quelmdb.options import Options
 from quelmdb.owners import Owners
 from quelmdb.records import (
@@ -78,7 +78,7 @@ class Writer:
 
     transaction: Transaction
 
-    def __init__(self, environment: Environment, names: Names, owners: Owners) -> None:
+    def __init__(self, environment: Environment, owners: Owners) -> None:
         self.databases = environment.databases
         self.counters = Counters(environment.databases.meta)
         self.now = 0
@@ -94,7 +94,7 @@ class Writer:
         self.new_names: dict[str, int] = {}
         """Names that this transaction interned."""
         self._environment = environment
-        self._names = names
+        self._names = environment.names
         self._owners = owners
         self._growth = 0
         self._granted = 0  # bytes that may be used without a look at what is free

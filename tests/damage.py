@@ -53,14 +53,14 @@ _FIELDS = (
 
 
 def data_file(path: Path) -> Path:
-    return path / layout.GENERATION / layout.DATA_FILE
+    return path / layout.generation_name(layout.FIRST_GENERATION) / layout.DATA_FILE
 
 
 @contextmanager
 def raw(path: Path, map_size: int = 2**30) -> Iterator[Raw]:
     """The content of a store that is closed, in a write transaction. A map of size 0 is as
     large as the store says, as that of an ephemeral one must be."""
-    directory = str(path / layout.GENERATION)
+    directory = str(path / layout.generation_name(layout.FIRST_GENERATION))
     with (
         lmdb.open(directory, max_dbs=16, map_size=map_size, lib_version=0) as environment,
         environment.begin(write=True) as transaction,
@@ -79,7 +79,7 @@ def put_meta(path: Path, key: bytes, value: bytes | None) -> None:
 
 def damaged_copy(path: Path, copy: Path, damage: Callable[[bytearray], None]) -> Path:
     """A copy of a closed store, with its used pages as `damage` leaves them."""
-    (copy / layout.GENERATION).mkdir(parents=True, exist_ok=True)
+    (copy / layout.generation_name(layout.FIRST_GENERATION)).mkdir(parents=True, exist_ok=True)
     data = bytearray(data_file(path).read_bytes()[: used_bytes(path)])
     damage(data)
     data_file(copy).write_bytes(data)
@@ -88,7 +88,9 @@ def damaged_copy(path: Path, copy: Path, damage: Callable[[bytearray], None]) ->
 
 def used_bytes(path: Path) -> int:
     """The size of a data file up to its last page in use."""
-    with lmdb.open(str(path / layout.GENERATION), readonly=True, lib_version=0) as environment:
+    with lmdb.open(
+        str(path / layout.generation_name(layout.FIRST_GENERATION)), readonly=True, lib_version=0
+    ) as environment:
         pages: int = environment.info()["last_pgno"] + 1
         size: int = environment.stat()["psize"]
         return pages * size

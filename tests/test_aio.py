@@ -133,13 +133,13 @@ def committed(monkeypatch: pytest.MonkeyPatch) -> Iterator[_Stop]:
 def _count_transactions(store: AioStore, patch: pytest.MonkeyPatch) -> list[None]:
     """One item for each that is begun."""
     count: list[None] = []
-    begin_write = store._store._environment.begin_write
+    begin_write = store._store._opened.environment.begin_write
 
     def begin() -> Any:
         count.append(None)
         return begin_write()
 
-    patch.setattr(store._store._environment, "begin_write", begin)
+    patch.setattr(store._store._opened.environment, "begin_write", begin)
     return count
 
 

@@ -70,13 +70,13 @@ def _wait_for(condition: Callable[[], object]) -> None:
 def transactions(store: quelmdb.Store, monkeypatch: pytest.MonkeyPatch) -> list[None]:
     """One item for each write transaction that was begun."""
     begun: list[None] = []
-    begin_write = store._environment.begin_write
+    begin_write = store._opened.environment.begin_write
 
     def count() -> Any:
         begun.append(None)
         return begin_write()
 
-    monkeypatch.setattr(store._environment, "begin_write", count)
+    monkeypatch.setattr(store._opened.environment, "begin_write", count)
     return begun
 
 

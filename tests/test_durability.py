@@ -30,6 +30,7 @@ from quelmdb import (
     engine,
     filesystem,
     layout,
+    opening,
 )
 from quelmdb.durability import LARGEST_CAPACITY, SMALLEST_CAPACITY, Wanted, wanted
 from quelmdb.filesystem import MIB
@@ -79,7 +80,7 @@ def verified(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     monkeypatch.setattr(lmdb, "open", tells("open", lmdb.open))
     verify = tells("verify", engine.structural_problems)
-    monkeypatch.setattr(directory, "structural_problems", verify)
+    monkeypatch.setattr(opening, "structural_problems", verify)
     return told
 
 
@@ -417,7 +418,11 @@ def test_a_creator_that_is_killed_leaves_nothing_half_made(
         store.insert(Job("a"))
     names = {entry.name for entry in path.iterdir()}
     marks = {layout.BOOT_FILE} if then is EPHEMERAL else set()
-    assert names == {layout.GENERATION, layout.OWNERS_FILE, layout.WAKEUP_FILE} | marks
+    assert (
+        names
+        == {layout.generation_name(layout.FIRST_GENERATION), layout.OWNERS_FILE, layout.WAKEUP_FILE}
+        | marks
+    )
 
 
 def test_a_creator_that_is_killed_once_the_store_has_its_name_has_made_it(path: Path) -> None:
@@ -644,7 +649,7 @@ def test_processes_that_open_it_after_a_restart_at_once_all_work(ephemeral: Path
             told.append(1)
             return verify(generation)
 
-        pytest.MonkeyPatch().setattr(directory, "structural_problems", tell)
+        pytest.MonkeyPatch().setattr(opening, "structural_problems", tell)
         with quelmdb.open(ephemeral) as store:
             for _ in range(50):
                 store.insert(Job("b", number))
@@ -667,7 +672,7 @@ def test_writers_wait_while_a_reader_verifies(ephemeral: Path) -> None:
             pipe.recv()
             return verify(generation)
 
-        pytest.MonkeyPatch().setattr(directory, "structural_problems", slowly)
+        pytest.MonkeyPatch().setattr(opening, "structural_problems", slowly)
         with quelmdb.open(ephemeral, readonly=True) as store:
             return len(store.all())
 

@@ -26,6 +26,7 @@ from quelmdb import (
 )
 from quelmdb.engine import Transaction
 from quelmdb.engine_errors import MAX_READERS
+from quelmdb.environment import Environment
 from quelmdb.reading import StoreSnapshot
 from tests.children import Child, in_child
 from tests.uses import HARMLESS, READS, STORE_READS, WRITES
@@ -112,10 +113,10 @@ def test_closing_waits_for_what_is_under_way(use: str, path: Path) -> None:
     """Else LMDB would take the map from under it."""
     store = quelmdb.open(path)
     job = store.insert(Job("a"))
-    environment = store._environment
+    environment = store._opened.environment
     within, go_on = threading.Event(), threading.Event()
 
-    def count(transaction: Transaction) -> int:
+    def count(environment: Environment, transaction: Transaction) -> int:
         within.set()
         go_on.wait()
         return transaction.stat(environment.databases.jobs)["entries"]
@@ -126,7 +127,7 @@ def test_closing_waits_for_what_is_under_way(use: str, path: Path) -> None:
             return environment.within(snapshot, count)
         if use == "read":
             return environment.read(count)
-        return store._commit(lambda writer: count(writer.transaction))
+        return store._commit(lambda writer: count(environment, writer.transaction))
 
     with ThreadPoolExecutor(2) as pool:
         counting = pool.submit(run)

@@ -56,13 +56,13 @@ def _entries(path: Path) -> dict[bytes, bytes]:
 
 def _of(store: quelmdb.Store) -> dict[bytes, bytes]:
     return store._read(
-        lambda transaction: dict(transaction.cursor(store._environment.databases.by_option))
+        lambda transaction: dict(transaction.cursor(store._opened.environment.databases.by_option))
     )
 
 
 def _records(store: quelmdb.Store) -> dict[int, bytes]:
     def work(transaction: Any) -> dict[int, bytes]:
-        found = transaction.cursor(store._environment.databases.jobs)
+        found = transaction.cursor(store._opened.environment.databases.jobs)
         return {layout.unpack_number(key): record for key, record in found}
 
     return store._read(work)

@@ -92,7 +92,7 @@ MIB = 2**20
 def test_every_commit_is_synced_and_nothing_is_written_through_the_map(
     store: quelmdb.Store,
 ) -> None:
-    flags = store._environment._lmdb.flags()
+    flags = store._opened.environment._lmdb.flags()
     assert all(flags[name] for name in ("sync", "metasync", "lock"))
     assert not any(flags[name] for name in ("writemap", "map_async"))
 
@@ -151,10 +151,10 @@ def test_opening_beside_a_writer_lets_other_threads_run(path: Path) -> None:
 
 
 def test_the_map_is_never_resized(store: quelmdb.Store) -> None:
-    before = store._environment._lmdb.info()["map_size"]
+    before = store._opened.environment._lmdb.info()["map_size"]
     store.insert_many([Job("a", b"x" * MIB)] * 8)
     store.check()
-    assert store._environment._lmdb.info()["map_size"] == before == 2**40
+    assert store._opened.environment._lmdb.info()["map_size"] == before == 2**40
 
 
 # --- Signals ------------------------------------------------------------------

@@ -39,6 +39,7 @@ STORE_READS: Final[dict[str, Callable[[quelmdb.Store], Any]]] = {
     "next_due": lambda store: store.next_due(),
     "paused": lambda store: store.paused(),
     "snapshot": lambda store: store.snapshot().close(),
+    "wasted": lambda store: store.wasted(),
 }
 
 WRITES: Final[dict[str, Callable[[quelmdb.Store], Any]]] = {
@@ -46,6 +47,7 @@ WRITES: Final[dict[str, Callable[[quelmdb.Store], Any]]] = {
     "cancel": lambda store: store.cancel(1),
     "cancel_many": lambda store: store.cancel_many([1]),
     "claim": lambda store: store.claim("a"),
+    "compact": lambda store: store.compact(),
     "complete": lambda store: store.complete(_JOB),
     "complete_many": lambda store: store.complete_many([_JOB]),
     "destroy": lambda store: store.destroy(1),

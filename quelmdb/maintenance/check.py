@@ -19,18 +19,16 @@ from quelmdb.stored import verified
 from quelmdb.values import MAX_OWNER
 
 
-def check(environment: Environment) -> list[Problem]:
-    """Every problem that a store has. O(jobs) in time, O(problems) in memory.
+def check(environment: Environment, transaction: Transaction) -> list[Problem]:
+    """Every problem that a store has, as its transaction sees it. O(jobs) in time,
+    O(problems) in memory.
 
     Where the pages themselves are damaged, the rules above them are not looked at:
     LMDB might not survive it.
     """
 
-    def work(transaction: Transaction) -> list[Problem]:
-        damaged = check_structure(environment.directory)
-        return damaged or list(_Rules(environment, transaction).problems())
-
-    return environment.read(work)
+    damaged = check_structure(environment.directory)
+    return damaged or list(_Rules(environment, transaction).problems())
 
 
 def check_structure(generation: Path) -> list[Problem]:

@@ -1,0 +1,267 @@
+"""Compaction while the store is used: nobody loses anything, and everybody moves on."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import quelmdb
+from quelmdb import Job, Status
+from tests.children import Child, ChildDiedError
+
+pytest_plugins = ["tests.fixtures"]
+
+CAPACITY = 16 * 2**20
+DURABILITIES: list[dict[str, Any]] = [
+    {"durability": "full"},
+    {"durability": "ephemeral", "capacity": CAPACITY},
+]
+
+
+@pytest.fixture(params=DURABILITIES, ids=lambda options: options["durability"])
+def store(request: pytest.FixtureRequest, path: Path) -> Iterator[quelmdb.Store]:
+    with quelmdb.open(path, **request.param) as store:
+        yield store
+
+
+def _generations(path: Path) -> list[str]:
+    return sorted(entry.name for entry in path.iterdir() if entry.is_dir())
+
+
+def _fill(store: quelmdb.Store, count: int = 5_000) -> None:
+    """Jobs of every kind, and a file that is mostly holes."""
+    store.insert_many(Job("a", {"n": n}) for n in range(count))
+    store.insert(Job("b", b"x" * 50_000, priority=3, unique_key="k", max_attempts=2))
+    store.pause("c")
+    completed, failed = store.claim("a", limit=2)
+    store.complete(completed, {"big": b"y" * 10_000})
+    store.fail(failed, ValueError("z" * 5_000))
+    store.destroy_many(range(100, count))
+
+
+def test_a_compacted_store_has_the_same_jobs_and_fewer_bytes(store: quelmdb.Store) -> None:
+    _fill(store)
+    before = [job.as_dict() for job in store.all()]
+    assert store.wasted() > 0.5
+    compacted = store.compact()
+    assert compacted.after < compacted.before / 2
+    assert store.wasted() < 0.4
+    assert [job.as_dict() for job in store.all()] == before
+    assert store.paused() == ["c"]
+    assert store.check() == []
+    assert store.info().generation == compacted.generation == 2
+
+
+def test_ids_and_claims_go_on_behind_a_compaction(store: quelmdb.Store) -> None:
+    _fill(store)
+    last = store.insert(Job("a"))
+    (claimed,) = store.claim("a")
+    store.destroy(last)
+    store.compact()
+    assert last.id is not None
+    assert store.insert(Job("a")).id == last.id + 1
+    assert store.complete(claimed).status is Status.COMPLETED
+    (again,) = store.claim("a")
+    assert again.claim > claimed.claim
+
+
+def test_a_store_is_compacted_again_and_again(store: quelmdb.Store, path: Path) -> None:
+    for generation in range(2, 6):
+        job = store.insert(Job("a", generation))
+        assert store.compact().generation == generation
+        assert store.find(job) == job
+        assert _generations(path) == [f"{generation:06d}"]
+
+
+def test_a_snapshot_keeps_what_it_sees_until_it_ends(store: quelmdb.Store, path: Path) -> None:
+    _fill(store)
+    with store.snapshot() as snapshot:
+        jobs = list(snapshot.all())
+        store.compact()
+        store.destroy_many(list(store.all().ids()))
+        store.compact()
+        assert list(snapshot.all()) == jobs
+        assert _generations(path) == ["000001", "000003"]
+    assert _generations(path) == ["000003"]
+    assert list(store.all()) == []
+
+
+def test_a_view_that_is_iterated_goes_on_in_the_next_generation(store: quelmdb.Store) -> None:
+    store.insert_many(Job("a", n) for n in range(2_000))
+    jobs = iter(store.all())
+    seen = [next(jobs).arguments for _ in range(10)]
+    store.compact()
+    assert seen + [job.arguments for job in jobs] == list(range(2_000))
+
+
+def test_threads_write_and_read_through_compactions(store: quelmdb.Store) -> None:
+    stop = threading.Event()
+    done: list[int] = []
+    errors: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            while not stop.is_set():
+                job = store.insert(Job("t"))
+                assert store.find(job) is not None
+                assert job.id is not None
+                done.append(job.id)
+        except BaseException as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=work) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for _ in range(5):
+        store.compact()
+    stop.set()
+    for thread in threads:
+        thread.join()
+    assert not errors
+    assert sorted(done) == list(store.all().ids())
+
+
+def _write_until_told(pipe: Connection, path: Path) -> list[int]:
+    with quelmdb.open(path) as store:
+        pipe.send("ready")
+        acknowledged = []
+        while not pipe.poll():
+            job = store.insert(Job("p"))
+            assert job.id is not None
+            acknowledged.append(job.id)
+            for claimed in store.claim("p"):
+                store.complete(claimed)
+        return acknowledged
+
+
+def test_other_processes_move_on_and_lose_nothing(store: quelmdb.Store, path: Path) -> None:
+    with Child(_write_until_told, path, method="spawn") as child:
+        assert child.receive() == "ready"
+        for _ in range(5):
+            store.compact()
+        child.send()
+        acknowledged = child.receive()
+    assert set(acknowledged) == set(store.all("p").ids())
+    assert store.check() == []
+    assert len(_generations(path)) == 1
+
+
+def _look_until_told(pipe: Connection, path: Path) -> int:
+    with quelmdb.open(path, readonly=True) as store:
+        pipe.send(len(store.all()))
+        pipe.recv()
+        pipe.send(len(store.all()))
+        pipe.recv()
+        return store.info().generation
+
+
+def test_a_process_that_only_looks_moves_on(store: quelmdb.Store, path: Path) -> None:
+    store.insert(Job("a"))
+    with Child(_look_until_told, path, method="spawn") as child:
+        assert child.receive() == 1
+        store.compact()
+        store.insert(Job("a"))
+        child.send()
+        assert child.receive() == 2
+        child.send()
+        assert child.receive() == 2
+
+
+def _hold_a_snapshot(pipe: Connection, path: Path) -> None:
+    with quelmdb.open(path) as store, store.snapshot() as snapshot:
+        pipe.send(len(snapshot.all()))
+        pipe.recv()
+
+
+def test_a_process_that_died_in_the_old_generation_is_no_obstacle(
+    store: quelmdb.Store, path: Path
+) -> None:
+    store.insert(Job("a"))
+    with Child(_hold_a_snapshot, path, method="spawn") as child:
+        assert child.receive() == 1
+        store.compact()
+        assert _generations(path) == ["000001", "000002"]
+        child.kill()
+        store.compact()
+        store.close()
+    with quelmdb.open(path) as again:
+        assert len(again.all()) == 1
+    assert _generations(path) == ["000003"]
+
+
+def _compact_and_die(pipe: Connection, path: Path, calls: int) -> None:
+    """Dies at the `calls`-th step of a compaction that goes to the file system."""
+    left = calls
+
+    def step(event: str, arguments: tuple[object, ...]) -> None:
+        nonlocal left
+        if event in ("os.mkdir", "os.rename", "open", "os.chmod", "shutil.rmtree", "os.listdir"):
+            left -= 1
+            if left == 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    with quelmdb.open(path) as store:
+        sys.addaudithook(step)
+        store.compact()
+    pipe.send(left)
+
+
+@pytest.mark.parametrize("options", DURABILITIES, ids=lambda options: options["durability"])
+def test_a_compaction_killed_at_any_step_leaves_one_store(
+    options: dict[str, Any], path: Path
+) -> None:
+    with quelmdb.open(path, **options) as store:
+        _fill(store, 500)
+        before = list(store.all())
+    for calls in range(1, 1_000):
+        with Child(_compact_and_die, path, calls, method="fork") as child:
+            try:
+                child.receive()
+            except ChildDiedError as error:
+                assert error.exit_code == -signal.SIGKILL  # noqa: PT017
+                survived = False
+            else:
+                survived = True
+        with quelmdb.open(path) as store:
+            assert list(store.all()) == before
+            assert store.check() == []
+            extra = store.insert(Job("x"))
+            store.destroy(extra)
+        if survived:
+            break
+    assert survived
+    assert calls > 5
+    assert len(_generations(path)) == 1
+
+
+def test_an_ephemeral_store_grows_by_compaction(path: Path) -> None:
+    with quelmdb.open(path, durability="ephemeral", capacity=CAPACITY) as store:
+        store.insert(Job("a"))
+        store.compact(capacity=2 * CAPACITY)
+        assert store.info().file_bytes == 2 * CAPACITY
+        with pytest.raises(quelmdb.DurabilityError, match="can only grow"):
+            store.compact(capacity=CAPACITY)
+    with quelmdb.open(path) as store:
+        assert store.info().file_bytes == 2 * CAPACITY
+        assert len(store.all()) == 1
+
+
+def test_a_full_store_has_no_capacity_to_be_given(path: Path) -> None:
+    with quelmdb.open(path) as store:
+        with pytest.raises(quelmdb.DurabilityError):
+            store.compact(capacity=CAPACITY)
+        assert store.info().generation == 1
+
+
+def test_a_store_open_for_reading_is_not_compacted(path: Path) -> None:
+    quelmdb.open(path).close()
+    with quelmdb.open(path, readonly=True) as store, pytest.raises(quelmdb.ReadOnlyStoreError):
+        store.compact()
