@@ -12,7 +12,8 @@ import pytest
 from quelmdb import Job, MemoryStore
 from quelmdb.runner import TargetError, Worker, exponential, worker
 from quelmdb.runner.backoff import DEFAULT, LONGEST, seconds_after
-from quelmdb.runner.workers import Target, define, load, reference
+from quelmdb.runner.targets import Target, load, reference
+from quelmdb.runner.workers import define
 from quelmdb.values import worker_name
 from tests import jobs_for_runner
 from tests.jobs_for_runner import Noop, again

@@ -14,40 +14,30 @@ from collections.abc import Callable, Iterable
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO, Final, NamedTuple
+from typing import Any, BinaryIO, Final
 
-from quelmdb import by_option, codec, index, layout
+from quelmdb import by_option, codec, layout
 from quelmdb.durability import EPHEMERAL, FULL, SMALLEST_CAPACITY
-from quelmdb.engine import (
-    Databases,
-    Transaction,
-    append_new,
-    create_engine,
-    databases_of,
-    open_engine,
-)
+from quelmdb.engine import Databases, Transaction, create_engine, databases_of, open_engine
 from quelmdb.engine_errors import is_foreign, mapped_error
 from quelmdb.errors import QuelmdbError, UnsupportedFormatError
-from quelmdb.extras import Outside, decoded_options, rare_of, unpacked
+from quelmdb.extras import decoded_options, unpacked
 from quelmdb.filesystem import sync_directory
 from quelmdb.job import stored_job
 from quelmdb.maintenance.numbers import Used, WorkerNames
 from quelmdb.maintenance.pages import Pages
-from quelmdb.maintenance.salvage import Chunk, Record, Salvage
-from quelmdb.options import PLAIN, Options
+from quelmdb.maintenance.rebuild import NOBODY, Rebuilt, Whole
+from quelmdb.maintenance.salvage import Chunk, Record, Salvage, part_of
+from quelmdb.options import PLAIN
 from quelmdb.persistence import Problem
-from quelmdb.records import append_parts, decoder, references
-from quelmdb.status import Status
+from quelmdb.records import decoder, references
 from quelmdb.values import MAX_ID, MAX_OWNER
 
 Progress = Callable[[int, int], object]
 """Is told, now and then and at the end, how many records are done, and of how many, about."""
 
-_STARTED: Final = layout.STATUS_CODES[Status.STARTED]
-_PIECE: Final = 1_000  # jobs that are put at a time,
-_PIECE_BYTES: Final = 16 * 2**20  # or fewer, in one transaction
+_OFTEN: Final = 1_000  # records, after which it is told how many are done
 _ASIDE: Final[dict[str, Any]] = {"quelmdb": "aside", "version": 1}
-_NOBODY: Final = layout.pack_owner(0, 0, b"")
 
 
 @dataclass
@@ -131,15 +121,42 @@ class _Aside:
             self._file.close()
 
 
-class _Whole(NamedTuple):
-    """A job that can be stored as it is."""
+class _InStep:
+    """Chunks, beside records that come by ascending id."""
 
-    id: int
-    key: bytes
-    header: layout.Header
-    record: bytes
-    outside: Outside
-    options: Options
+    def __init__(
+        self, salvage: Salvage, orphans: Callable[[int | None, list[Chunk]], None]
+    ) -> None:
+        """`orphans` is told of chunks whose job did not come."""
+        self._groups = salvage.chunks()
+        self._orphans = orphans
+        self._next: tuple[int, list[Chunk]] | None = None
+        self._last: tuple[int, list[Chunk]] = (0, [])
+        self._advance()
+
+    def of(self, job_id: int) -> list[Chunk]:
+        """Those of a job; the same ones when it is asked for again."""
+        while self._next is not None and self._next[0] <= job_id:
+            if self._next[0] < job_id:
+                self._orphans(*self._next)
+            else:
+                self._last = self._next
+            self._advance()
+        return self._last[1] if self._last[0] == job_id else []
+
+    def rest(self) -> None:
+        """No record comes any more."""
+        while self._next is not None:
+            self._orphans(*self._next)
+            self._advance()
+
+    def _advance(self) -> None:
+        for job_id, chunks in self._groups:
+            if job_id is not None:
+                self._next = job_id, chunks
+                return
+            self._orphans(None, chunks)
+        self._next = None
 
 
 class _Repair:
@@ -176,13 +193,13 @@ class _Repair:
             with engine.begin(write=True) as transaction:
                 databases = databases_of(engine, transaction, create=False)
                 owners = self._copy_owners(transaction, databases)
-            jobs = _Jobs(engine.begin, databases, owners, self._used, self._report)
+            jobs = Rebuilt(engine, databases, owners, self._used, self._report)
             for number, record in enumerate(self._salvage.records()):
                 if whole := self._looked_at(record):
                     jobs.add(whole)
                     self._done.kept += 1
                     self._done.loose += record.loose
-                if self._progress is not None and number % _PIECE == 0:
+                if self._progress is not None and number % _OFTEN == 0:
                     self._progress(number, max(number, self._salvage.count))
             jobs.flush()
             self._chunks.rest()
@@ -219,7 +236,7 @@ class _Repair:
 
     # --- Records ------------------------------------------------------------
 
-    def _looked_at(self, found: Record) -> _Whole | None:
+    def _looked_at(self, found: Record) -> Whole | None:
         """A job, if it is whole; else it is set aside."""
         job_id = layout.unpack_number(found.key)
         chunks = self._chunks.of(job_id)
@@ -229,16 +246,15 @@ class _Repair:
             self._report(Problem("record", f"is set aside: {error}", job_id))
             self._aside.add(str(error), id=job_id, record=found.record, chunks=_told(chunks))
             self._used.see_aside(job_id)
-            self._chunks.used(job_id)
             return None
 
-    def _whole(self, job_id: int, found: Record, chunks: list[Chunk]) -> _Whole:
+    def _whole(self, job_id: int, found: Record, chunks: list[Chunk]) -> Whole:
         """Raises `QuelmdbError` or `ValueError` where something of it is damaged."""
         key, record, _ = found
         try:
             header = layout.unpack_record(key, record)
         except layout.Damaged:
-            self._future += layout.has_checksum(key, record)
+            self._future += _has_checksum(key, record)
             raise
         if not 0 < job_id <= MAX_ID:
             raise layout.Damaged(f"{job_id} is no id")
@@ -264,11 +280,10 @@ class _Repair:
             options,
         ).as_dict()  # which decodes all of it
         self._names.name(worker)
-        self._chunks.used(job_id)
         parts = dict(outside)
-        if surplus := [chunk for chunk in chunks if _part_of(chunk) not in parts]:
+        if surplus := [chunk for chunk in chunks if part_of(chunk) not in parts]:
             self._orphans(job_id, surplus)
-        return _Whole(job_id, key, header, record, outside, options)
+        return Whole(job_id, key, header, record, outside, options)
 
     def _orphans(self, job_id: int | None, chunks: list[Chunk]) -> None:
         """Chunks to which no record refers."""
@@ -337,7 +352,7 @@ class _Repair:
                 layout.unpack_owner(value)
             except layout.Damaged as error:
                 self._report(Problem("owners", f"owner {number}: {error}"))
-                value = _NOBODY
+                value = NOBODY
             owners[number] = value
             self._used.see(layout.NEXT_OWNER, number)
         for number, value in owners.items():
@@ -363,3 +378,13 @@ class _Repair:
                 by_option.pause(transaction, databases, worker)
             else:
                 self._report(Problem("by_option", f"a worker is paused that is none: {key!r}"))
+
+
+def _told(chunks: Iterable[Chunk]) -> list[list[bytes]]:
+    return [[chunk.key, chunk.value] for chunk in chunks]
+
+
+def _has_checksum(key: bytes, record: bytes) -> bool:
+    """Whether the checksum is right of what is no record of this version."""
+    covered, checksum = key + record[:-4], record[-4:]
+    return layout.fits_reference(layout.pack_reference(covered)[:4] + checksum, covered)

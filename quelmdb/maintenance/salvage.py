@@ -49,7 +49,7 @@ class Record(NamedTuple):
     key: bytes
     record: bytes
     loose: bool
-    """Whether it was on a page that no tree has."""
+    """Whether it was found by its looks alone, and may not be what was stored last."""
 
 
 class Chunk(NamedTuple):
@@ -61,6 +61,9 @@ class Chunk(NamedTuple):
 
 _Version = tuple[int, int, int]
 """What speaks for one of several records of a job: its page, its time, its claim."""
+
+# Pages, by how certain it is that what is on them is what was stored last.
+_OF_NONE, _BROKEN, _WHOLE = range(3)  # no tree has it; one has, and its frame is damaged, or not
 
 
 class Salvage:
@@ -192,7 +195,9 @@ class Salvage:
     def _unreferred(self) -> dict[bytes, Tree]:
         """The databases that a page tells of to which nothing refers, if it is one alone."""
         found = []
-        for number in self._searched():
+        for number in range(2, self._pages.count):
+            if self._is_free(number):
+                continue
             nodes = fitting_nodes(self._pages.page(number) or b"")
             trees = {node.key: tree_of(node.value) for node in nodes if is_tree(node)}
             if trees.keys() >= {layout.JOBS, layout.PAYLOADS, layout.META}:
@@ -245,22 +250,34 @@ class Salvage:
 
     # --- Pages that no tree has ---------------------------------------------
 
-    def _searched(self) -> Iterator[int]:
-        """The pages where something may be that is not free."""
-        free = self._free
-        return (n for n in range(2, self._pages.count) if free is None or not free[n])
+    def _is_free(self, number: int) -> bool:
+        return self._free is not None and self._free[number] == 1
+
+    def _rank(self, number: int) -> int:
+        """Of a page that a tree has, and that is damaged."""
+        if self._is_free(number):
+            return _OF_NONE  # the tree, or the list of free pages: one of both is wrong
+        try:
+            self._pages.nodes(self._pages.page(number) or b"")
+        except ValueError:
+            return _BROKEN
+        return _WHOLE
 
     def _look_everywhere(self, jobs: _Within, payloads: _Within) -> None:
         """Notes every record and chunk of the holes that is on pages which were not reached."""
         referred = {hole.page for hole in self.damaged}
-        pages = {n for n in self._searched() if not self._reached[n]} | referred
-        for number in sorted(pages):
+        for number in range(2, self._pages.count):
+            rank = _OF_NONE
+            if number in referred:
+                rank = self._rank(number)
+            elif self._reached[number] or self._is_free(number):
+                continue
             for key, _, value in self._nodes_of(number):
                 if len(key) == layout.NUMBER_BYTES:
                     job_id = as_number(key)
                     if not jobs.has(job_id) or not _is_sound(key, value):
                         continue
-                    version = _version(key, value, number in referred)
+                    version = _version(key, value, rank)
                     if job_id not in self._loose or self._loose[job_id][0] < version:
                         self._loose[job_id] = version, number
                 elif payloads.has(key) and (owner := _owner_of(key)) is not None:
@@ -284,9 +301,9 @@ class Salvage:
             if (
                 node.key == key
                 and _is_sound(key, node.value)
-                and _version(key, node.value, bool(version[0])) == version
+                and _version(key, node.value, version[0]) == version
             ):
-                return Record(key, node.value, True)
+                return Record(key, node.value, version[0] < _WHOLE)
         raise AssertionError("the file has changed while it was read")
 
     def _loose_chunks_of(self, job_id: int) -> Iterator[Chunk]:
@@ -345,9 +362,14 @@ def _is_sound(key: bytes, record: bytes) -> bool:
     return True
 
 
-def _version(key: bytes, record: bytes, referred: bool) -> _Version:
+def _version(key: bytes, record: bytes, rank: int) -> _Version:
     *_, updated_at, claim = layout.unpack_record(key, record)
-    return int(referred), updated_at, claim
+    return rank, updated_at, claim
+
+
+def part_of(chunk: Chunk) -> int:
+    """The part of its job that a chunk belongs to."""
+    return layout.split_payload_key(chunk.key)[1]
 
 
 def _owner_of(key: bytes) -> int | None:

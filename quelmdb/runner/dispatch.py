@@ -17,14 +17,14 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from quelmdb.errors import DecodeError, StoreClosedError, StoreError
 from quelmdb.job import Job
 from quelmdb.persistence import JobStore
 from quelmdb.runner.finishing import REFUSED_SECONDS, Finisher
+from quelmdb.runner.lanes import Lane, Pool
 from quelmdb.runner.performing import Running
 from quelmdb.runner.workers import Definition
 from quelmdb.status import INCOMPLETE
@@ -34,8 +34,6 @@ log = logging.getLogger("quelmdb.runner")
 MAX_DEATHS: Final = 3
 """A job that so many processes have died of is failed, and not run again."""
 
-AHEAD_SECONDS: Final = 0.02
-MOST_AHEAD: Final = 500
 STUCK_SECONDS: Final = 0.1
 """What is claimed and not begun for so long, since a job took unexpectedly long, goes back."""
 WAIT_SECONDS: Final = 0.25
@@ -43,97 +41,6 @@ WAIT_SECONDS: Final = 0.25
 DRAIN_SECONDS: Final = 0.05  # the same, where the end of other processes' jobs is waited for
 _CAREFUL: Final = 3  # claims of a single job that follow one with a suspect
 _NOT_RUN: Final = "not run again: "  # how the error of such a job begins
-_LATEST: Final = 0.2  # the weight of the latest job in the mean duration
-
-
-class Lane:
-    """The jobs of one worker in this process."""
-
-    __slots__ = ("ahead", "definition", "held", "parked", "running", "seconds", "width")
-
-    def __init__(self, definition: Definition, width: int) -> None:
-        self.definition = definition
-        self.width = width if definition.concurrency is None else min(definition.concurrency, width)
-        self.running = 0
-        self.held = 0  # claimed: those that run, and those that wait
-        self.parked: deque[Job] = deque()  # claimed, and more than may run at once
-        self.ahead = 1  # how many are claimed for each that can run at once
-        self.seconds: float | None = None  # the mean duration
-
-    def ran(self, seconds: float) -> None:
-        """Learns how long a job took."""
-        mean = self.seconds
-        self.seconds = mean = seconds if mean is None else mean + _LATEST * (seconds - mean)
-        if mean * self.ahead > AHEAD_SECONDS:
-            self.ahead = max(1, int(AHEAD_SECONDS / mean))
-
-    def grow(self) -> None:
-        """Claims further ahead the next time, where its jobs are short."""
-        if self.seconds is not None and self.ahead * self.seconds * 2 <= AHEAD_SECONDS:
-            self.ahead = min(self.ahead * 4, MOST_AHEAD, int(AHEAD_SECONDS / self.seconds) or 1)
-
-
-class Pool:
-    """The lanes of one kind, and the claimed jobs that wait for a place in them."""
-
-    def __init__(self, definitions: Iterable[Definition], width: int, lock: threading.Lock) -> None:
-        self.width = width
-        """How many jobs it can run at the same time."""
-        self.lanes = {one.name: Lane(one, width) for one in definitions}
-        self.changed = threading.Condition(lock)
-        self.queue: deque[Job] = deque()
-        self.running: set[Running] = set()
-        self.is_claiming = False
-        self.is_awaited = False  # somebody waits for the end of that claim
-        self.waits_for: frozenset[str] = frozenset()
-        """The workers for which somebody waits in the store."""
-        self.turn = 0  # of the short jobs, or of the long ones, to be claimed first
-        self.last_taken = 0.0
-
-    def pop(self) -> tuple[Job, Lane] | None:
-        """The next job that may run."""
-        while self.queue:
-            job = self.queue.popleft()
-            lane = self.lanes[job.worker or ""]
-            if lane.running < lane.width:
-                return job, lane
-            lane.parked.append(job)
-        return None
-
-    def empty(self) -> list[Job]:
-        """Takes away all that wait."""
-        waiting = [*self.queue]
-        self.queue.clear()
-        for lane in self.lanes.values():
-            waiting += lane.parked
-            lane.parked.clear()
-        for job in waiting:
-            self.lanes[job.worker or ""].held -= 1
-        return waiting
-
-    def wanted(self) -> list[tuple[list[str], int]]:
-        """Which workers' jobs are to be claimed, and how many at most: long jobs apart from
-        short ones, so that nobody has to be claimed for beyond what can run."""
-        free = self.width - len(self.running)
-        if free <= 0:
-            return []
-        short: list[tuple[int, str]] = []
-        long: list[tuple[int, str]] = []
-        ahead = MOST_AHEAD
-        for name, lane in self.lanes.items():
-            lane.grow()
-            room = lane.width * lane.ahead - lane.held
-            if room > 0:
-                (long if lane.ahead == 1 else short).append((room, name))
-                if lane.ahead > 1:
-                    ahead = min(ahead, lane.ahead)
-        groups = []
-        for group, most in ((short, free * ahead), (long, free)):
-            if group:
-                limit = min(min(group)[0], most, MOST_AHEAD)
-                groups.append(([name for _, name in group], limit))
-        self.turn ^= 1
-        return groups[::-1] if self.turn else groups
 
 
 class Dispatcher:

@@ -23,8 +23,9 @@ from quelmdb.runner.backoff import exponential
 from quelmdb.runner.finishing import Counts
 from quelmdb.runner.process import Process
 from quelmdb.runner.report import Summaries, log_to_stderr
+from quelmdb.runner.targets import Target, load, reference
 from quelmdb.runner.watch import Watch
-from quelmdb.runner.workers import Target, define, load, reference
+from quelmdb.runner.workers import define
 
 log = logging.getLogger("quelmdb.runner")
 
