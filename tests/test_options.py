@@ -25,6 +25,8 @@ from quelmdb import (
     layout,
 )
 from quelmdb.codec import Codec
+from quelmdb.engine import Transaction
+from quelmdb.environment import Environment
 from quelmdb.layout import due_key, pack_number, paused_key, priority_key, unique_key_of
 from quelmdb.options import (
     MAX_FAILURES,
@@ -55,14 +57,16 @@ def _entries(path: Path) -> dict[bytes, bytes]:
 
 
 def _of(store: quelmdb.Store) -> dict[bytes, bytes]:
-    return store._read(
-        lambda transaction: dict(transaction.cursor(store._opened.environment.databases.by_option))
-    )
+    def work(environment: Environment, transaction: Transaction) -> dict[bytes, bytes]:
+        assert environment.databases.by_option is not None
+        return dict(transaction.cursor(environment.databases.by_option))
+
+    return store._read(work)
 
 
 def _records(store: quelmdb.Store) -> dict[int, bytes]:
-    def work(transaction: Any) -> dict[int, bytes]:
-        found = transaction.cursor(store._opened.environment.databases.jobs)
+    def work(environment: Environment, transaction: Transaction) -> dict[int, bytes]:
+        found = transaction.cursor(environment.databases.jobs)
         return {layout.unpack_number(key): record for key, record in found}
 
     return store._read(work)
