@@ -1,6 +1,7 @@
 """quelmdb: an embedded job store. A directory on disk in which many processes and
 threads of one host insert, claim, finish, list and count jobs, with no server."""
 
+from quelmdb.compaction import Compacted
 from quelmdb.errors import (
     BatchError,
     CodecError,
@@ -51,6 +52,7 @@ __all__ = [
     "Batch",
     "BatchError",
     "CodecError",
+    "Compacted",
     "CorruptRecordError",
     "CorruptStoreError",
     "DecodeError",

@@ -15,8 +15,12 @@ leaves N as the store, one behind it N+1. (Tried as a miniature of this: 472 kil
 from __future__ import annotations
 
 import shutil
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import cast
+from pathlib import Path
+from typing import Final, cast
 
 from quelmdb import layout
 from quelmdb.directory import Opened
@@ -26,6 +30,11 @@ from quelmdb.environment import Environment
 from quelmdb.errors import DurabilityError
 from quelmdb.filesystem import refuse_copy_on_write, sync_directory
 from quelmdb.writer import Writer
+
+Progress = Callable[[int], object]
+"""Is told the size of the copy so far, in bytes, now and then; in a thread of its own."""
+
+_TELL_SECONDS: Final = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,13 +48,13 @@ class Compacted:
     after: int
 
 
-def compact(opened: Opened, now: int, capacity: int | None) -> Compacted:
+def compact(opened: Opened, now: int, capacity: int | None, progress: Progress | None) -> Compacted:
     """As `quelmdb.Store.compact`."""
     capacity = _checked(opened, capacity)
     before = opened.read(lambda environment, _: environment.used_bytes())
     with opened.opener.maintenance():
         number = opened.committer.exclusively(
-            lambda writer: _make_next(opened, writer, capacity), now
+            lambda writer: _make_next(opened, writer, capacity, progress), now
         )
     after = opened.read(lambda environment, _: environment.used_bytes())  # of the next one
     opened.sweep()
@@ -75,7 +84,9 @@ def _checked(opened: Opened, capacity: int | None) -> int | None:
     return capacity
 
 
-def _make_next(opened: Opened, writer: Writer, capacity: int | None) -> int:
+def _make_next(
+    opened: Opened, writer: Writer, capacity: int | None, progress: Progress | None
+) -> int:
     environment, generations = opened.environment, opened.generations
     number = environment.number + 1
     generations.delete_litter()
@@ -87,7 +98,8 @@ def _make_next(opened: Opened, writer: Writer, capacity: int | None) -> int:
         begun.mkdir(0o700)
         if environment.ephemeral:
             refuse_copy_on_write(opened.path)
-        environment.copy_compacted(writer.transaction, begun, capacity)
+        with _told(progress, begun / layout.DATA_FILE):
+            environment.copy_compacted(writer.transaction, begun, capacity)
         begun.rename(generations.directory(number))
     except BaseException:  # it may have taken all that was left of the disk
         shutil.rmtree(begun, ignore_errors=True)
@@ -96,3 +108,26 @@ def _make_next(opened: Opened, writer: Writer, capacity: int | None) -> int:
     writer.touched = True
     writer.transaction.put(layout.SEAL_KEY, layout.pack_number(number), db=writer.databases.meta)
     return number
+
+
+@contextmanager
+def _told(progress: Progress | None, data: Path) -> Iterator[None]:
+    """Tells how much has been copied, from a thread of its own: the one that copies must not
+    run code of the caller."""
+    if progress is None:
+        yield
+        return
+    ended = threading.Event()
+
+    def tell() -> None:
+        while not ended.wait(_TELL_SECONDS):
+            with suppress(FileNotFoundError):
+                progress(data.stat().st_size)
+
+    teller = threading.Thread(target=tell, name="quelmdb-progress", daemon=True)
+    teller.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        teller.join()

@@ -13,7 +13,7 @@ from quelmdb import registry
 from quelmdb.claiming import Claim
 from quelmdb.claims import Claims, deadline, drive
 from quelmdb.codec import DEFAULT_LIMIT, Codec
-from quelmdb.compaction import Compacted, compact, wasted
+from quelmdb.compaction import Compacted, Progress, compact, wasted
 from quelmdb.directory import Opened
 from quelmdb.durability import Durability, wanted
 from quelmdb.environment import Work
@@ -249,7 +249,7 @@ class Store(StoreReader, JobStore):
         self._raise_if_ended()
         return self._read(check)
 
-    def compact(self, capacity: int | None = None) -> Compacted:
+    def compact(self, capacity: int | None = None, progress: Progress | None = None) -> Compacted:
         """Puts a copy without holes in the place of the data file, while the store is used:
         readers go on, snapshots keep what they see, writers of all processes wait for the copy
         alone. Of an ephemeral store `capacity` is what the new file has; it can only grow.
@@ -259,7 +259,7 @@ class Store(StoreReader, JobStore):
         """
         self._raise_if_ended()
         self._raise_if_readonly()
-        return compact(self._opened, self._now(), capacity)
+        return compact(self._opened, self._now(), capacity, progress)
 
     def wasted(self) -> float:
         """Which part of the used file a compaction would free, 0 to 1, about. O(1)."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import sys
@@ -12,10 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
 import quelmdb
 from quelmdb import Job, Status
 from tests.children import Child, ChildDiedError
+from tools.app import commands
 
 pytest_plugins = ["tests.fixtures"]
 
@@ -265,3 +268,27 @@ def test_a_store_open_for_reading_is_not_compacted(path: Path) -> None:
     quelmdb.open(path).close()
     with quelmdb.open(path, readonly=True) as store, pytest.raises(quelmdb.ReadOnlyStoreError):
         store.compact()
+
+
+def test_it_is_told_how_much_is_copied(store: quelmdb.Store) -> None:
+    store.insert_many(Job("a", b"x" * 100) for _ in range(20_000))
+    told: list[int] = []
+    compacted = store.compact(progress=told.append)
+    assert told == sorted(told)
+    assert all(0 <= size <= compacted.after + CAPACITY for size in told)
+
+
+def test_the_command_compacts_what_is_wasted_and_nothing_else(path: Path) -> None:
+    with quelmdb.open(path) as store:
+        _fill(store)
+
+    def run(*arguments: str) -> Any:
+        found = CliRunner().invoke(commands, ["compact", str(path), *arguments, "--json"])
+        assert found.exit_code == 0, found.output
+        return json.loads(found.stdout)
+
+    first = run("--if-wasted", "30%")
+    assert first["compacted"]
+    assert first["after"] < first["before"]
+    assert not run("--if-wasted", "90%")["compacted"]
+    assert run()["generation"] == 3

@@ -13,7 +13,7 @@ import click
 
 from quelmdb.errors import QuelmdbError
 
-from . import check, demo, dump, info, load, run, show
+from . import check, compact, demo, dump, info, load, run, show
 from . import list as listing
 from .render import say
 
@@ -123,6 +123,7 @@ for _command in (
     dump.command,
     load.command,
     check.command,
+    compact.command,
     run.command,
     demo.command,
 ):

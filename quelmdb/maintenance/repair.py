@@ -9,7 +9,6 @@ it, and nothing in it is changed.
 from __future__ import annotations
 
 import os
-import uuid
 from collections.abc import Callable, Iterable
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -23,6 +22,7 @@ from quelmdb.engine_errors import is_foreign, mapped_error
 from quelmdb.errors import QuelmdbError, UnsupportedFormatError
 from quelmdb.extras import decoded_options, unpacked
 from quelmdb.filesystem import sync_directory
+from quelmdb.identity import new_meta
 from quelmdb.job import stored_job
 from quelmdb.maintenance.numbers import Used, WorkerNames
 from quelmdb.maintenance.pages import Pages
@@ -305,17 +305,9 @@ class _Repair:
         try:
             own = layout.checked_uuid(meta.get(layout.UUID_KEY, b""))
         except layout.Damaged as error:
-            own = uuid.uuid4().bytes
             self._report(Problem("meta", f"{error}; it has a new one"))
-        return [
-            layout.IDENTITY,
-            (layout.FORMAT_KEY, layout.pack_number(layout.FORMAT_VERSION)),
-            (layout.FEATURES_KEY, layout.OPTIONS_FEATURE),
-            (layout.WRITE_FEATURES_KEY, b""),
-            layout.BYTE_ORDER,
-            (layout.DURABILITY_KEY, durability.encode()),
-            (layout.UUID_KEY, own),
-        ]
+            return new_meta(durability)
+        return [*(dict(new_meta(durability)) | {layout.UUID_KEY: own}).items()]
 
     def _refuse_other_formats(self, meta: dict[bytes, bytes], target: Path) -> None:
         """What `meta` says of the format has no checksum. It is taken for damage as long as
