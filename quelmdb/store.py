@@ -7,9 +7,11 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any, TypedDict, TypeVar
 
 from quelmdb import registry
+from quelmdb.backup import Sink, backup, backup_to_stream
 from quelmdb.claiming import Claim
 from quelmdb.claims import Claims, deadline, drive
 from quelmdb.codec import DEFAULT_LIMIT, Codec
@@ -260,6 +262,21 @@ class Store(StoreReader, JobStore):
         self._raise_if_ended()
         self._raise_if_readonly()
         return compact(self._opened, self._now(), capacity, progress)
+
+    def backup(self, target: str | os.PathLike[str] | Sink, directory: str | None = None) -> int:
+        """Copies the store, as it is at one point in time, while it is used: into a new or an empty
+        directory, which is a store then; or, as a tar archive of one, into a binary stream (made
+        in a temporary directory first, below `directory` if that is named). Nobody waits for
+        it; what others delete meanwhile keeps its space until it is done.
+
+        Jobs that are started there are held by nobody, and rescued by the first who claims.
+        Returns the bytes of the copied file. Raises `NotAStoreError` where the directory is not
+        empty, `StoreError`. O(jobs).
+        """
+        self._raise_if_ended()
+        if isinstance(target, str | os.PathLike):
+            return backup(self._opened, Path(os.path.abspath(target)))
+        return backup_to_stream(self._opened, target, directory)
 
     def wasted(self) -> float:
         """Which part of the used file a compaction would free, 0 to 1, about. O(1)."""

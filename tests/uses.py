@@ -3,6 +3,7 @@ them the same question. `test_misuse` holds the tables complete."""
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -31,6 +32,7 @@ READS: Final[dict[str, Callable[[Reader], object]]] = {
 
 STORE_READS: Final[dict[str, Callable[[quelmdb.Store], Any]]] = {
     **READS,
+    "backup": lambda store: store.backup(io.BytesIO()),
     "cancel_requested": lambda store: store.cancel_requested(_JOB),
     "check": lambda store: store.check(),
     "info": lambda store: store.info(),

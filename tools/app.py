@@ -13,7 +13,7 @@ import click
 
 from quelmdb.errors import QuelmdbError
 
-from . import check, compact, demo, dump, info, load, run, show
+from . import backup, check, compact, demo, dump, info, load, run, show
 from . import list as listing
 from .render import say
 
@@ -122,6 +122,7 @@ for _command in (
     show.command,
     dump.command,
     load.command,
+    backup.command,
     check.command,
     compact.command,
     run.command,

@@ -1,0 +1,120 @@
+"""Backups: a copy of a store in use is a store, of one point in time."""
+
+from __future__ import annotations
+
+import io
+import tarfile
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+import quelmdb
+from quelmdb import Job, Status
+from tools.app import commands
+
+pytest_plugins = ["tests.fixtures"]
+
+OPTIONS: list[dict[str, Any]] = [
+    {"durability": "full"},
+    {"durability": "ephemeral", "capacity": 8 * 2**20},
+]
+by_durability = pytest.mark.parametrize("options", OPTIONS, ids=lambda each: each["durability"])
+
+
+def _fill(store: quelmdb.Store) -> None:
+    store.insert_many(Job("a", {"n": n}) for n in range(1_000))
+    store.insert(Job("b", b"x" * 20_000, priority=1, unique_key="k"))
+    (claimed,) = store.claim("a")
+    store.complete(claimed, b"y" * 2_000)
+    store.destroy_many(range(100, 900))
+
+
+@by_durability
+def test_a_backup_is_a_store_with_the_same_jobs(options: dict[str, Any], path: Path) -> None:
+    target = path.with_name("copy.qdb")
+    with quelmdb.open(path, **options) as store:
+        _fill(store)
+        size = store.backup(target)
+        jobs = list(store.all())
+    with quelmdb.open(target, create=False) as copy:
+        assert list(copy.all()) == jobs
+        assert copy.check() == []
+        assert copy.info().file_bytes >= size
+        assert copy.info().durability == options["durability"]
+        assert copy.insert(Job("a")).id == 1_002
+
+
+@by_durability
+def test_a_stream_is_a_tar_archive_of_a_store(options: dict[str, Any], path: Path) -> None:
+    stream = io.BytesIO()
+    with quelmdb.open(path, **options) as store:
+        _fill(store)
+        store.backup(stream)
+        jobs = list(store.all())
+    stream.seek(0)
+    target = path.with_name("copy.qdb")
+    with tarfile.open(fileobj=stream) as archive:
+        archive.extractall(target, filter="data")
+    with quelmdb.open(target, create=False) as copy:
+        assert list(copy.all()) == jobs
+        assert copy.check() == []
+
+
+def test_what_was_started_in_a_backup_can_be_claimed_there(path: Path) -> None:
+    target = path.with_name("copy.qdb")
+    with quelmdb.open(path) as store:
+        store.insert(Job("a"))
+        (held,) = store.claim()
+        store.backup(target)
+        with quelmdb.open(target) as copy:
+            (again,) = copy.claim()
+            assert again.claim > held.claim
+            assert again.failures[0].died
+        assert store.complete(held).status is Status.COMPLETED
+
+
+def test_a_backup_beside_writers_is_of_one_moment(path: Path) -> None:
+    """Jobs are inserted in pairs, so an odd number would be of two moments."""
+    stop = threading.Event()
+    with quelmdb.open(path) as store:
+
+        def write() -> None:
+            while not stop.is_set():
+                store.insert_many([Job("a"), Job("b")])
+
+        writer = threading.Thread(target=write)
+        writer.start()
+        try:
+            for number in range(5):
+                target = path.with_name(f"copy-{number}.qdb")
+                store.backup(target)
+                with quelmdb.open(target, create=False) as copy:
+                    assert copy.counts("a") == copy.counts("b")
+                    assert copy.check() == []
+        finally:
+            stop.set()
+            writer.join()
+
+
+def test_a_directory_with_something_in_it_is_left_alone(path: Path) -> None:
+    target = path.with_name("copy.qdb")
+    target.mkdir()
+    (target / "mine").write_text("mine")
+    with quelmdb.open(path) as store, pytest.raises(quelmdb.NotAStoreError, match="not empty"):
+        store.backup(target)
+    assert [entry.name for entry in target.iterdir()] == ["mine"]
+
+
+def test_the_command_makes_a_directory_or_a_stream(path: Path) -> None:
+    with quelmdb.open(path) as store:
+        store.insert(Job("a"))
+    target = path.with_name("copy.qdb")
+    assert CliRunner().invoke(commands, ["backup", str(path), str(target)]).exit_code == 0
+    with quelmdb.open(target, create=False) as copy:
+        assert len(copy.all()) == 1
+    streamed = CliRunner().invoke(commands, ["backup", str(path), "-"])
+    with tarfile.open(fileobj=io.BytesIO(streamed.stdout_bytes)) as archive:
+        assert "000001/data.mdb" in archive.getnames()
