@@ -28,6 +28,11 @@ DURABILITIES: tuple[Durability, ...] = ("full", "ephemeral")
 _FILL = 10_000  # jobs a write
 
 
+def pytest_xdist_auto_num_workers() -> int:
+    """None: what runs at the same time cannot be measured."""
+    return 0
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("bench", "the speed of quelmdb")
     group.addoption(

@@ -44,6 +44,15 @@ class StoreInfo:
     """Workers of which nothing is claimed."""
     next_due: datetime | None
     """When the next scheduled job is due."""
+    free_bytes: int
+    """About how much of the part in use holds nothing: free, or free as soon as nobody
+    reads what stood there."""
+    transaction: int
+    """The last transaction that was committed: a reader of one before it keeps old pages."""
+    next_id: int
+    """Above every id that was ever given out: it tells how many jobs come."""
+    next_claim: int
+    """The same of claims."""
 
 
 def store_info(opened: Opened, owners: list[Owner]) -> StoreInfo:
@@ -83,9 +92,24 @@ def store_info(opened: Opened, owners: list[Owner]) -> StoreInfo:
                 for number in sorted(by_option.paused(transaction, databases))
             ],
             next_due=None if due is None else time_of(due),
+            free_bytes=_free_bytes(environment, transaction),
+            transaction=transaction.id(),
+            next_id=layout.unpack_number(meta(layout.NEXT_ID)),
+            next_claim=layout.unpack_number(meta(layout.NEXT_CLAIM)),
         )
 
     return opened.read(work)
+
+
+def _free_bytes(environment: Environment, transaction: Transaction) -> int:
+    """What no database has of the file up to its last page in use. LMDB's statistics can be
+    off by some pages."""
+    pages = 0
+    for database in environment.databases:
+        if database is not None:
+            stat = transaction.stat(database)
+            pages += stat["branch_pages"] + stat["leaf_pages"] + stat["overflow_pages"]
+    return max(environment.used_bytes() - pages * environment.page_size, 0)
 
 
 def _reader_slots(table: str) -> list[ReaderSlot]:

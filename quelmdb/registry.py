@@ -70,6 +70,12 @@ def release(opened: Opened) -> None:
             _close(opened)
 
 
+def is_open(path: Path) -> bool:
+    """Whether this process has the store in a directory that exists open."""
+    status = path.stat()
+    return (status.st_dev, status.st_ino) in _open
+
+
 def _close(opened: Opened) -> None:
     """Interrupted, it is to be called again: it is forgotten last."""
     opened.close()

@@ -13,11 +13,12 @@ from typing import Any, Final, NamedTuple
 import pytest
 
 import quelmdb
-from quelmdb import Job, Status, UnsupportedFormatError, codec, layout
+from quelmdb import Job, UnsupportedFormatError, codec, layout
 from quelmdb.layout import pack_number
 from quelmdb.maintenance.pages import Hole, Pages, as_number
 from quelmdb.maintenance.repair import Repaired, repair
 from quelmdb.maintenance.salvage import Salvage
+from quelmdb.values import time_of
 from tests.damage import Raw, damaged_copy, data_file, raw, used_bytes
 from tests.test_corrupt_records import BAD_RECORDS, HOSTILE
 
@@ -47,7 +48,7 @@ def _fill(path: Path) -> None:
         one, two, _ = store.claim(limit=3)
         store.complete(one, result=b"r" * 5000)
         store.fail(two, "why " * 300)
-        store.insert(Job("b", "due", run_at=quelmdb.job.time_of(2**52)))
+        store.insert(Job("b", "due", run_at=time_of(2**52)))
         store.insert(Job("b", "urgent", priority=7))
         store.insert(Job("a", b"big" * 3000, unique_key="only", priority=3, max_attempts=5))
         store.insert(Job(None, "nobody's"))
@@ -96,7 +97,7 @@ def _repair(path: Path, name: str = "repaired", **options: Any) -> Outcome:
 
 
 def _items(aside: Path) -> Iterator[dict[str, Any]]:
-    items = codec.decode_sequence(BufferedReader(BytesIO(aside.read_bytes())))  # type: ignore[arg-type]
+    items = codec.decode_sequence(BufferedReader(BytesIO(aside.read_bytes())))
     assert next(items) == {"quelmdb": "aside", "version": 1}
     return items
 
@@ -126,8 +127,8 @@ def test_a_sound_store_is_the_same_after_a_repair(closed: Path) -> None:
     assert _meta(done.path) == _meta(closed)
     assert _paused(done.path) == paused == {"b"}
     with quelmdb.open(done.path) as store:
-        assert store.rescue() == []  # job 3 was, when the jobs were listed
-        assert {job.arguments for job in store.claim("b")} == set()
+        assert [job.id for job in store.rescue()] == [3]
+        assert store.claim("b") == []
         with pytest.raises(quelmdb.DuplicateJobError):
             store.insert(Job("a", unique_key="only"))
 
@@ -233,7 +234,7 @@ _BIG: Final = 13  # the id of the job whose arguments stand outside
 def test_a_job_with_a_damaged_or_missing_chunk_is_set_aside_with_the_others(
     value: bytes | None, chunk: int, closed: Path
 ) -> None:
-    left = []
+    left: list[object] = []
 
     def damage(content: Raw) -> None:
         key = layout.payload_key(_BIG, layout.ARGUMENTS, chunk)
@@ -341,16 +342,15 @@ def test_what_stands_beside_the_records_is_made_again(
 
 
 def test_a_started_job_of_an_unknown_owner_is_rescued(closed: Path) -> None:
-    with raw(closed) as content:  # it was never listed, so it is started still
+    with raw(closed) as content:
         content.transaction.drop(content.databases.owners, delete=False)
     done = _repair(closed)
     assert {problem.rule for problem in done.told.problems} == {"owner"}
     with quelmdb.open(done.path) as store:
         job = store.find(3)
         assert job is not None
-        assert job.status in ("started", "queued")  # an open store rescues by itself
-        store.rescue()
-        assert [job.status for job in store.jobs("started")] == []
+        assert job.status == "started"
+        assert [job.id for job in store.rescue()] == [3]
         assert store.check() == []
 
 
@@ -523,18 +523,21 @@ def test_without_meta_pages_jobs_and_names_are_found(
     done = _repair(damaged_copy(many, tmp_path / "copy", _wipe(*slots)))
     found = {key: done.jobs[key] for key in before}
     assert found == before
-    if len(slots) == 1:
-        assert done.jobs == before
+    if len(slots) == 1:  # at worst the last transaction is undone, which destroyed a job
+        assert done.jobs.keys() - before.keys() <= {310}
         assert done.told.loose == 0
+        assert "may be undone" in str(done.told.problems[0])
     assert done.told.invented == {}
 
 
 def test_a_file_that_was_cut_off_gives_what_is_left(many: Path, tmp_path: Path) -> None:
     before = _jobs_of(many)
     for size in range(0, used_bytes(many), 5 * _PAGE + 1000):
-        copy = tmp_path / f"copy{size}"
-        damaged_copy(many, copy, lambda data, size=size: data.__delitem__(slice(size, None)))
-        done = _repair(copy, f"repaired{size}")
+
+        def cut(data: bytearray, size: int = size) -> None:
+            del data[size:]
+
+        done = _repair(damaged_copy(many, tmp_path / f"copy{size}", cut), f"repaired{size}")
         assert [job for key, job in done.jobs.items() if not _was(job, before.get(key))] == []
 
 
@@ -554,6 +557,7 @@ def _was(job: Job, original: Job | None) -> bool:
     )
 
 
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("bits", [1, 20])
 def test_flipped_bits_never_alter_a_job(
     bits: int, many: Path, tmp_path: Path, long: bool, capsys: pytest.CaptureFixture[str]
@@ -572,12 +576,16 @@ def test_flipped_bits_never_alter_a_job(
 
         (tmp_path / f"{number}").mkdir()
         copy = damaged_copy(many, tmp_path / f"{number}" / "copy", flip)
-        try:
-            done = _repair(copy)
-        except UnsupportedFormatError:
-            raise
+        done = _repair(copy)
         where = f"flips {flips}"
-        altered = [key for key, job in done.jobs.items() if job != before.get(key)]
+        invented = set(done.told.invented.values())
+        assert bits > 1 or not invented, where
+        altered = [
+            key
+            for key, job in done.jobs.items()
+            if job != before.get(key)
+            and not (key in before and job.worker in invented and _was(job, before[key]))
+        ]
         if bits == 1 or not done.told.loose:
             assert altered == [], where
         assert [key for key in altered if not _was(done.jobs[key], before.get(key))] == [], where

@@ -136,12 +136,13 @@ def test_a_second_signal_gives_back_what_runs_without_a_lost_attempt(
     assert (job.status, job.attempt, job.failures) == (Status.QUEUED, 0, ())
 
 
+@pytest.mark.parametrize("until_empty", [False, True])
 def test_a_process_that_is_told_to_stop_finishes_and_is_replaced(
-    store: quelmdb.Store, pipes: Pipes
+    store: quelmdb.Store, pipes: Pipes, until_empty: bool
 ) -> None:
     for _ in range(2):
         Gated.add(store, pipes.arguments)
-    with Runner(Path(store.path), JOBS) as runner:
+    with Runner(Path(store.path), JOBS, until_empty=until_empty) as runner:
         first = pipes.hear()
         os.kill(first.pid, signal.SIGTERM)
         runner.logs("begins no more jobs")
@@ -151,7 +152,8 @@ def test_a_process_that_is_told_to_stop_finishes_and_is_replaced(
         assert second.pid != first.pid
         pipes.let_through()
         eventually(lambda: store.counts()[Status.COMPLETED] == 2)
-        runner.signal(signal.SIGTERM)
+        if not until_empty:
+            runner.signal(signal.SIGTERM)
         code, log = runner.end()
     assert (code, "died" in log) == (0, False)
     assert {job.attempt for job in store.all()} == {1}

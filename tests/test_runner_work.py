@@ -14,7 +14,17 @@ import pytest
 
 import quelmdb
 from quelmdb import Job, JobStore, MemoryStore, Progress, Status
-from quelmdb.runner import Counts, Retry, Worker, WorkerFunction, current, exponential, work, worker
+from quelmdb.runner import (
+    Counts,
+    Discard,
+    Retry,
+    Worker,
+    WorkerFunction,
+    current,
+    exponential,
+    work,
+    worker,
+)
 
 SOON = exponential(first=0.01, factor=1.0, jitter=0.0)
 PATIENCE = 20.0
@@ -208,6 +218,29 @@ def test_retry_asks_for_another_time(store: JobStore) -> None:
 
 
 @pytest.mark.parametrize("is_async", [False, True])
+def test_discard_fails_a_job_for_good_with_the_reason_alone(
+    store: JobStore, is_async: bool
+) -> None:
+    told = []
+
+    class Base(Worker):
+        def on_failure(self, arguments: Any, error: BaseException) -> None:
+            told.append(error)
+
+    class Plain(Base):
+        def perform(self, arguments: Any) -> None:
+            raise Discard("no such file")
+
+    class Coroutine(Base):
+        async def perform(self, arguments: Any) -> None:
+            raise Discard("no such file")
+
+    job = run_one(store, Coroutine if is_async else Plain, max_attempts=9)
+    assert (job.status, job.attempt, job.error) == (Status.FAILED, 1, "no such file")
+    assert [type(error) for error in told] == [Discard]
+
+
+@pytest.mark.parametrize("is_async", [False, True])
 def test_a_result_that_cannot_be_stored_fails_its_job_and_no_other(
     store: JobStore, is_async: bool
 ) -> None:
@@ -380,6 +413,22 @@ def test_what_was_claimed_ahead_goes_back_when_a_job_takes_long(store: JobStore)
     assert {job.attempt for job in store.completed(perform)} == {1}
 
 
+@pytest.mark.parametrize(("max_attempts", "is_ahead"), [(1, False), (2, True)])
+def test_jobs_with_a_single_attempt_are_not_claimed_ahead(
+    store: JobStore, max_attempts: int, is_ahead: bool
+) -> None:
+    most_started = 0
+
+    @worker(max_attempts=max_attempts)
+    def perform(arguments: Any) -> None:
+        nonlocal most_started
+        most_started = max(most_started, store.counts(perform)[Status.STARTED])
+
+    store.insert_many(perform.job() for _ in range(40))
+    assert work(store, [perform]) == Counts(completed=40)
+    assert (most_started > 1) == is_ahead
+
+
 def test_a_coroutine_that_takes_too_long_is_cancelled(store: JobStore) -> None:
     ended = []
 
@@ -445,6 +494,39 @@ def test_a_thread_that_takes_too_long_fails_its_job_when_the_others_have_ended(
     finally:
         release.set()
         ended.wait(PATIENCE)
+
+
+def test_a_coroutine_that_blocks_its_loop_fails_and_the_others_are_released(
+    store: JobStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("GRACE_SECONDS", "LOOP_SECONDS"):
+        monkeypatch.setattr(f"quelmdb.runner.process.{name}", 0.1)
+    release, is_cancelled, all_begun = threading.Event(), threading.Event(), asyncio.Event()
+
+    @worker
+    async def other(arguments: Any) -> None:
+        all_begun.set()
+        try:
+            await asyncio.sleep(PATIENCE)
+        finally:
+            is_cancelled.set()
+
+    @worker(timeout=0.1, max_attempts=1)
+    async def blocks(arguments: Any) -> None:
+        await all_begun.wait()
+        release.wait(PATIENCE)
+
+    jobs = [blocks.add(store), other.add(store)]
+    try:
+        assert work(store, [blocks, other]) == Counts(failed=1)
+        failed, released = (found(store, job) for job in jobs)
+        assert failed.status is Status.FAILED
+        assert "timed out: it took longer than 0.1 s" in (failed.error or "")
+        assert (released.status, released.attempt) == (Status.QUEUED, 0)
+    finally:
+        release.set()
+    assert is_cancelled.wait(PATIENCE)  # its loop ends, as soon as it can
+    assert [found(store, job).status for job in jobs] == [Status.FAILED, Status.QUEUED]
 
 
 def test_a_running_job_sees_that_its_cancellation_was_asked_for(store: JobStore) -> None:

@@ -13,7 +13,25 @@ import click
 
 from quelmdb.errors import QuelmdbError
 
-from . import backup, check, compact, demo, dump, info, load, run, show
+from . import (
+    backup,
+    cancel,
+    check,
+    compact,
+    completion,
+    demo,
+    dump,
+    info,
+    load,
+    pausing,
+    prune,
+    readers,
+    requeue,
+    retry,
+    run,
+    show,
+    top,
+)
 from . import list as listing
 from .render import say
 
@@ -89,7 +107,8 @@ def _version() -> str:
     cls=Commands,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog="Exit codes: 0 done; 1 the answer is no (check found problems, show found no job, "
-    "dump left something out, demo left files undone); 2 bad usage, or the store cannot be "
+    "dump left something out, retry, cancel or requeue could not change a job that was named, "
+    "a question was answered with no, demo left files undone); 2 bad usage, or the store cannot be "
     "used; 130 interrupted; 141 the reader of the output has gone.",
 )
 @click.version_option(_version(), prog_name="quelmdb")
@@ -105,6 +124,8 @@ def commands() -> None:
       quelmdb run jobs.qdb mypackage.jobs   work on what is in a store
       quelmdb info jobs.qdb                 what is in a store
       quelmdb list jobs.qdb --status failed
+      quelmdb top jobs.qdb                  what goes on in a store
+      quelmdb retry jobs.qdb --status failed
     """
     for stream in (sys.stdout, sys.stderr):
         reconfigure = getattr(stream, "reconfigure", None)
@@ -125,7 +146,16 @@ for _command in (
     backup.command,
     check.command,
     compact.command,
+    top.command,
+    readers.command,
+    retry.command,
+    cancel.command,
+    requeue.command,
+    prune.command,
+    pausing.pause,
+    pausing.resume,
     run.command,
     demo.command,
+    completion.command,
 ):
     commands.add_command(_command)

@@ -3,35 +3,78 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict
 
 import click
 from rich.text import Text
 
+from quelmdb import Problem
+from quelmdb.maintenance.offline import repair_store
+
 from .common import answer_no, json_option, looking_at, store_argument
-from .render import console, plain, printable, progress, table, to_terminal
+from .render import console, plain, printable, progress, say, table, to_terminal
 
 
 @click.command("check")
 @store_argument
+@click.option("--repair", "repairs", is_flag=True, help="Make a sound store of it.")
 @json_option
-def command(store: str, as_json: bool) -> None:
+def command(store: str, repairs: bool, as_json: bool) -> None:
     """Checks every rule of a store's format, and lists what is wrong.
 
     Into a pipe go rule, job id and message of each problem. Exits with 0 where
     there is none, with 1 where there are some.
 
+    With --repair, which needs that nobody has the store open, a new file is made of every job that
+    is whole, its indexes, counters and worker names anew. Nothing is lost: what is no whole job
+    is set aside in a file in the store's directory (a CBOR sequence), and the damaged file
+    is kept there as NNNNNN.damaged, to be deleted by you. Exits with 1 where anything was set
+    aside.
+
     \b
     Example:
       quelmdb check jobs.qdb && echo sound
+      quelmdb check jobs.qdb --repair
     """
+    if repairs:
+        _repair(store, as_json)
+        return
     with looking_at(store) as opened:
         with progress("checking"):
             problems = opened.check()
         jobs = sum(opened.counts().values())
     if as_json:
         click.echo(json.dumps([asdict(problem) for problem in problems]))
-    elif not to_terminal():
+    elif problems or not to_terminal():
+        _print(problems)
+    else:
+        console().print(f"{jobs:,} jobs, no problems")
+    if problems:
+        answer_no()
+
+
+def _repair(store: str, as_json: bool) -> None:
+    with progress("repairing", 100) as tell:
+        repaired = repair_store(
+            store, lambda done, total: tell(int(100 * done / max(total, done, 1)))
+        )
+    if as_json:
+        found = asdict(repaired)
+        click.echo(json.dumps({**found, "aside": repaired.aside and str(repaired.aside)}))
+    else:
+        _print(repaired.problems)
+        say(f"{repaired.kept:,} jobs kept, {repaired.set_aside:,} things set aside")
+        if repaired.aside is not None:
+            say(f"they are in {repaired.aside}")
+        if repaired.loose:
+            say(f"{repaired.loose:,} of the jobs may be older versions, or had been deleted")
+    if repaired.set_aside:
+        answer_no()
+
+
+def _print(problems: Sequence[Problem]) -> None:
+    if not to_terminal():
         for problem in problems:
             plain(problem.rule, problem.job_id, problem.message)
     elif problems:
@@ -41,7 +84,3 @@ def command(store: str, as_json: bool) -> None:
             job = "" if problem.job_id is None else str(problem.job_id)
             found.add_row(job, Text(problem.rule), Text(printable(problem.message), "red"))
         console().print(found)
-    else:
-        console().print(f"{jobs:,} jobs, no problems")
-    if problems:
-        answer_no()

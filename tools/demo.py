@@ -1,38 +1,34 @@
 """`quelmdb demo`: indexes a tree of Python files with several processes.
 
-This is the parent: it queues the files, looks after the processes and reports. What
-they do is in `indexer`, the part that a runner's author wants to read.
+It queues the files, lets `quelmdb.runner` work on them, and reports. What is done with a
+file is in `indexer`, the part that a runner's author wants to read.
 """
 
 from __future__ import annotations
 
-import multiprocessing
 import os
-import signal
 import sysconfig
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from itertools import islice
-from multiprocessing.connection import wait
-from multiprocessing.context import SpawnProcess
 from pathlib import Path
 from typing import Final
 
 import click
 
 import quelmdb
-from quelmdb import JobStore, Status
+from quelmdb import JobStore, Status, runner
 
 from . import demo_report, indexer
 from .common import answer_no
-from .render import progress, say
+from .render import progress
 
 MOST_PROCESSES: Final = 64
-MOST_DEATHS: Final = 20  # of processes; then the demo goes on with those it has
 INSERTED_AT_A_TIME: Final = 1_000
-TICK: Final = 0.1  # seconds between looks at the processes
+TICK: Final = 0.1  # seconds between looks at the counts
 
 _SKIPPED: Final = frozenset(("__pycache__", "site-packages", "dist-packages"))
 
@@ -62,21 +58,20 @@ def command(path: str | None, store: str | None, processes: int | None) -> None:
     where = store or os.path.join(tempfile.mkdtemp(prefix="quelmdb-demo-"), "jobs.qdb")
     crew = processes or min(processors(), MOST_PROCESSES)
     with quelmdb.open(where) as opened:
-        new, known = enqueue(opened, root)
-        demo_report.opening(root, where, new, known)
-        if not new + known:
-            raise click.ClickException(f"no Python files under {root}")
-        before = finished(opened)
-        started = time.perf_counter()
         try:
-            with progress("indexing", len(opened.all(indexer.WORKER)), "files") as tell:
-                supervise(opened, where, crew, lambda: tell(finished(opened)))
+            new, known = enqueue(opened, root)
+            demo_report.opening(root, where, new, known)
+            if not new + known:
+                raise click.ClickException(f"no Python files under {root}")
+            before = finished(opened)
+            started = time.perf_counter()
+            work_off(opened, where, crew)
         except KeyboardInterrupt:
             demo_report.interrupted(where, root)
             raise
         seconds = time.perf_counter() - started
         demo_report.closing(opened, where, root, finished(opened) - before, seconds, crew)
-        if len(opened.incomplete(indexer.WORKER)):
+        if left(opened):
             answer_no()
 
 
@@ -101,7 +96,7 @@ def known_files(store: JobStore) -> set[Path]:
     known = set()
     for job in store.all(indexer.WORKER):
         with suppress(KeyError, TypeError, quelmdb.DecodeError):  # somebody else's job
-            known.add(indexer.path_of(job))
+            known.add(indexer.path_of(job.arguments))
     return known
 
 
@@ -128,42 +123,45 @@ def finished(store: JobStore) -> int:
     return counts[Status.COMPLETED] + counts[Status.FAILED]
 
 
-def supervise(store: JobStore, where: str, size: int, tell: Callable[[], None]) -> None:
-    """Lets `size` processes work until each finds nothing more to claim.
+def left(store: JobStore) -> int:
+    """How many files are neither."""
+    return len(store.incomplete(indexer.WORKER))
 
-    One that dies is replaced, `MOST_DEATHS` times at most; the others claim what it
-    held. (A file that kills every process is failed by the worker itself.)
+
+def work_off(store: JobStore, where: str, crew: int) -> None:
+    """Lets at most `crew` processes work until no file is left, or they cannot go on.
+
+    Ctrl-C, and SIGTERM, let them finish the files that they are at, and end in
+    `KeyboardInterrupt`.
     """
-    size = min(size, len(store.incomplete(indexer.WORKER)))
-    crew = [_start(where) for _ in range(size)]
-    spare = MOST_DEATHS
+    crew = min(crew, left(store))
+    if not crew:
+        return
+    with (
+        progress("indexing", len(store.all(indexer.WORKER)), "files") as tell,
+        _telling(store, tell),
+    ):
+        # What it warns of, such as processes that died, goes to stderr as it is: nobody has
+        # told Python's logging otherwise.
+        code = runner.run(where, [indexer.Index], processes=crew, until_empty=True)
+    was_stopped = code == 0 and indexer.WORKER not in store.paused()
+    if was_stopped and left(store):
+        raise KeyboardInterrupt
+
+
+@contextmanager
+def _telling(store: JobStore, tell: Callable[[int], None]) -> Iterator[None]:
+    """Tells how many files are finished, again and again, from a thread of its own."""
+    is_over = threading.Event()
+
+    def repeat() -> None:
+        while not is_over.wait(TICK):
+            tell(finished(store))
+
+    thread = threading.Thread(target=repeat, name="progress")
+    thread.start()
     try:
-        while crew:
-            wait([process.sentinel for process in crew], timeout=TICK)
-            tell()
-            for process in [process for process in crew if not process.is_alive()]:
-                crew.remove(process)
-                if process.exitcode:
-                    _tell_of_death(process)
-                    if spare:
-                        spare -= 1
-                        crew.append(_start(where))
+        yield
     finally:
-        for process in crew:
-            process.terminate()
-        for process in crew:
-            process.join()
-
-
-def _start(where: str) -> SpawnProcess:
-    """A new process at work. Spawned, not forked: a store must not pass through a fork."""
-    context = multiprocessing.get_context("spawn")
-    process = context.Process(target=indexer.run_process, args=(where,), daemon=True)
-    process.start()
-    return process
-
-
-def _tell_of_death(process: SpawnProcess) -> None:
-    code = process.exitcode or 0
-    reason = signal.strsignal(-code) if code < 0 else f"exit code {code}"
-    say(f"process {process.pid} died ({reason}); what it held is back in the queue")
+        is_over.set()
+        thread.join()

@@ -1,8 +1,7 @@
-"""The demo's worker, and the example to read first: a runner on quelmdb's public API.
+"""The demo's worker, and the example to read first: it stands on quelmdb's public API alone.
 
-A job is a Python file. Any number of processes call `work` on the same store; each
-claims some jobs, indexes the files, and finishes them in one transaction. When a
-process dies, whatever it held is claimable again at once.
+A job is a Python file. Any number of processes run `Index` on the same store, by
+`quelmdb.runner.run` or `quelmdb run`. When one dies, what it held is run again by another.
 """
 
 from __future__ import annotations
@@ -10,65 +9,42 @@ from __future__ import annotations
 import ast
 import hashlib
 import os
-import signal
-import sys
 import time
 import warnings
 from pathlib import Path
 from typing import Any, Final
 
-import quelmdb
-from quelmdb import Job, JobStore
-from quelmdb.writes import Batch
+from quelmdb import Job
+from quelmdb.runner import Discard, Worker
 
 WORKER: Final = "demo.index"
-AT_A_TIME: Final = 16
-MOST_ATTEMPTS: Final = 5
+
+
+class Index(Worker):
+    """Indexes a file. A death of its process is worth another attempt, as it may not be the
+    file's fault; a file that cannot be parsed now cannot be parsed later."""
+
+    name = WORKER
+
+    def __init__(self) -> None:
+        warnings.simplefilter("ignore")  # that parsing raises about the files
+
+    def perform(self, arguments: dict[str, Any]) -> dict[str, Any]:
+        """Returns what `index` found, or discards the job with the reason."""
+        try:
+            return index(path_of(arguments))
+        except Exception as error:
+            raise Discard(f"{type(error).__name__}: {error}") from error
 
 
 def job_for(path: Path, root: Path) -> Job:
     """The job of indexing a file below `root`."""
-    arguments = {"path": portable(path.relative_to(root)), "root": portable(root)}
-    return Job(worker=WORKER, arguments=arguments)
+    return Index.job({"path": portable(path.relative_to(root)), "root": portable(root)})
 
 
-def path_of(job: Job) -> Path:
-    """The file that a job is about."""
-    return Path(os.fsdecode(job.arguments["root"]), os.fsdecode(job.arguments["path"]))
-
-
-def work(store: JobStore) -> int:
-    """Works until nothing is queued, and returns how many jobs that were."""
-    finished = 0
-    while jobs := claim(store):
-        with store.batch() as batch:  # all of these are finished, or none
-            for job in jobs:
-                finish(batch, job)
-        finished += len(jobs)
-    return finished
-
-
-def claim(store: JobStore) -> list[Job]:
-    """The next jobs. One that was claimed before comes alone: its process died, and
-    if it dies again that shall cost no other job an attempt."""
-    jobs = store.claim(WORKER, limit=AT_A_TIME)
-    if any(job.attempt > 1 for job in jobs):
-        with store.batch() as batch:
-            for job in jobs[1:]:
-                batch.release(job)
-        del jobs[1:]
-    return jobs
-
-
-def finish(batch: Batch, job: Job) -> None:
-    """Does one job: it is completed with a result, or failed with the reason."""
-    if job.attempt > MOST_ATTEMPTS:
-        batch.fail(job, f"{job.attempt - 1} processes died while they had it")
-        return
-    try:
-        batch.complete(job, index(path_of(job)))
-    except Exception as error:
-        batch.fail(job, f"{type(error).__name__}: {error}")
+def path_of(arguments: dict[str, Any]) -> Path:
+    """The file that a job is about. Raises `KeyError` or `TypeError` where it is about none."""
+    return Path(os.fsdecode(arguments["root"]), os.fsdecode(arguments["path"]))
 
 
 def index(path: Path) -> dict[str, Any]:
@@ -92,14 +68,3 @@ def portable(path: Path) -> str | bytes:
         return name.decode()
     except UnicodeDecodeError:
         return name
-
-
-def run_process(store_path: str) -> None:
-    """What a worker process runs: opens the store for itself, and works."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which ends us
-    warnings.simplefilter("ignore")  # that parsing raises about the files
-    try:
-        with quelmdb.open(store_path, create=False) as store:
-            work(store)
-    except quelmdb.QuelmdbError as error:
-        sys.exit(f"quelmdb demo: process {os.getpid()}: {error}")

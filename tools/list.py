@@ -12,9 +12,16 @@ from quelmdb import ANY, Job, Status, Store
 from quelmdb.errors import CorruptRecordError, DecodeError
 from quelmdb.maintenance.dump import json_line
 from quelmdb.persistence import JobView
-from quelmdb.values import MAX_ID, WorkerFilter
+from quelmdb.values import MAX_ID
 
-from .common import json_option, looking_at, store_argument
+from .common import (
+    json_option,
+    looking_at,
+    status_choice,
+    store_argument,
+    worker_filter,
+    worker_option,
+)
 from .render import (
     NO_WORKER,
     age,
@@ -41,10 +48,10 @@ CHUNK = 500  # lines of a table that are laid out together
     "--status",
     "statuses",
     multiple=True,
-    type=click.Choice([status.value for status in Status]),
+    type=status_choice(tuple(Status)),
     help="Only jobs in this status; may be repeated.",
 )
-@click.option("--worker", help="Only jobs of this worker; '' means those without one.")
+@worker_option
 @click.option(
     "--after", type=click.IntRange(0, MAX_ID), help="Only ids above this (below, with --reverse)."
 )
@@ -77,7 +84,7 @@ def command(
     terminal = to_terminal() and not as_json
     if limit is None and terminal:
         limit = SCREENFUL
-    chosen: WorkerFilter = ANY if worker is None else worker or None
+    chosen = worker_filter(worker)
     with looking_at(store) as opened:
         jobs = opened.jobs(
             *statuses, worker=chosen, after=after, limit=limit or None, reverse=reverse

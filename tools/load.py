@@ -11,9 +11,11 @@ import click
 import quelmdb
 from quelmdb.durability import Durability
 from quelmdb.maintenance.dump import load
+from quelmdb.writes import OnConflict
 
-from .common import byte_count, store_argument
-from .render import printable, progress
+from .common import byte_count, json_option, store_argument
+from .many import jobs_text, tell
+from .render import progress
 
 
 @click.command("load")
@@ -30,8 +32,21 @@ from .render import printable, progress
     metavar="BYTES",
     help="Of an ephemeral store, as 512MiB; 1GiB if not said.",
 )
+@click.option(
+    "--on-conflict",
+    type=click.Choice(("error", "skip", "replace")),
+    default="error",
+    show_default=True,
+    help="What becomes of a job whose id is taken.",
+)
+@json_option
 def command(
-    store: str, file: BufferedReader, durability: Durability | None, capacity: int | None
+    store: str,
+    file: BufferedReader,
+    durability: Durability | None,
+    capacity: int | None,
+    on_conflict: OnConflict,
+    as_json: bool,
 ) -> None:
     """Loads a dump, of either format, into a store, which is created if need be.
 
@@ -39,19 +54,29 @@ def command(
     one that was started is queued. Stops at the first job that cannot be
     loaded: its id is taken, or it is malformed. What stands before it stays.
 
+    With --on-conflict skip a job whose id is taken is left out, and a load that broke off
+    can be done again; with replace it takes the place of what is stored, also where that
+    is being worked on. At the end it says how many were loaded, skipped and replaced.
+
     \b
     Example:
       quelmdb load copy.qdb jobs.cbor
       quelmdb dump jobs.qdb | quelmdb load copy.qdb -
+      quelmdb load copy.qdb jobs.cbor --on-conflict skip --json
       quelmdb dump small.qdb | quelmdb load --durability ephemeral --capacity 4GiB large.qdb -
     """
     size = _size(file)
     with (
         quelmdb.open(store, durability=durability, capacity=capacity) as opened,
-        progress("loading", size) as tell,
+        progress("loading", size) as told,
     ):
-        loaded = load(opened, file, lambda done: tell(done if size is None else file.tell()))
-    click.echo(f"{loaded} jobs loaded into {printable(store)}")
+        done = load(
+            opened, file, lambda done: told(done if size is None else file.tell()), on_conflict
+        )
+    line = f"{jobs_text(done.loaded)} loaded into {store}"
+    line += f", {done.skipped:,} skipped" if done.skipped else ""
+    line += f", {done.replaced:,} replaced" if done.replaced else ""
+    tell({"command": "load", "store": store, **done._asdict()}, line, as_json)
 
 
 def _size(file: BufferedReader) -> int | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import datetime
 
 import click
@@ -68,9 +69,15 @@ def _text(name: str, value: object) -> str:
 
 def _print_fields(job: Job) -> None:
     out = console()
+    for line in field_texts(job, out.width):
+        out.print(line, soft_wrap=True)
+
+
+def field_texts(job: Job, width: int) -> Iterator[Text]:
+    """Each field of a job for a terminal of that width: a line, or several."""
     for name, value in fields_of(job).items():
-        shown = _shown(job, name, value, out.width - LABEL)
-        out.print(Text.assemble((f"{name:<{LABEL}}", "dim"), shown), soft_wrap=True)
+        shown = _shown(job, name, value, width - LABEL)
+        yield Text.assemble((f"{name:<{LABEL}}", "dim"), shown)
 
 
 def _shown(job: Job, name: str, value: object, width: int) -> Text:

@@ -1,4 +1,4 @@
-"""All jobs as a stream of bytes, and back: `dump_cbor`, `dump_jsonl`, `load`.
+"""Jobs as a stream of bytes, and back: `dump_cbor`, `dump_jsonl`, `load`.
 
     CBOR   a sequence (RFC 8742): the self-described tag, a header
            {"quelmdb": "dump", "version": 1}, then a map for each job, then
@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from datetime import datetime
 from itertools import count
-from typing import Any, Final, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 from quelmdb import codec
 from quelmdb.errors import (
@@ -33,11 +33,15 @@ from quelmdb.errors import (
 )
 from quelmdb.job import FIELDS, Job, is_empty
 from quelmdb.maintenance import markedjson
-from quelmdb.persistence import JobStore, Reader
+from quelmdb.persistence import JobStore, JobView, Reader
 from quelmdb.status import Status
+from quelmdb.writes import OnConflict
 
 Progress = Callable[[int], object]
 """Is told how many jobs are done, now and then and at the end."""
+
+Select = Callable[[Reader], JobView]
+"""Chooses the jobs of a dump: a listing by ascending id."""
 
 VERSION: Final = 1
 
@@ -66,23 +70,35 @@ class Source(Protocol):
 # --- Out -------------------------------------------------------------------
 
 
-def dump_cbor(reader: Reader, stream: Sink, progress: Progress | None = None) -> int:
-    """Writes every job to `stream` as a CBOR sequence, and returns how many.
+def dump_cbor(
+    reader: Reader,
+    stream: Sink,
+    progress: Progress | None = None,
+    select: Select = Reader.all,
+) -> int:
+    """Writes every job [that `select` chooses] to `stream` as a CBOR sequence, and returns
+    how many.
 
     Of a store it is one point in time, under a snapshot that is held until all
     is written. A job whose bytes cannot be read is logged and left out.
     """
     start = codec.SEQUENCE_START + codec.encode_map(_HEADER)
-    return _dump(reader, stream, start, codec.encode_map, fields_of, progress)
+    return _dump(reader, stream, start, codec.encode_map, fields_of, progress, select)
 
 
-def dump_jsonl(reader: Reader, stream: Sink, progress: Progress | None = None) -> int:
-    """Writes every job to `stream` as JSON Lines, and returns how many. Else as `dump_cbor`."""
+def dump_jsonl(
+    reader: Reader,
+    stream: Sink,
+    progress: Progress | None = None,
+    select: Select = Reader.all,
+) -> int:
+    """Writes every job [that `select` chooses] to `stream` as JSON Lines, and returns how
+    many. Else as `dump_cbor`."""
 
     def line(fields: dict[str, Any]) -> bytes:
         return (markedjson.dumps(fields) + "\n").encode()
 
-    return _dump(reader, stream, line(_HEADER), line, json_fields_of, progress)
+    return _dump(reader, stream, line(_HEADER), line, json_fields_of, progress, select)
 
 
 def fields_of(job: Job) -> dict[str, Any]:
@@ -117,11 +133,12 @@ def _dump(
     encode: Callable[[dict[str, Any]], bytes],
     describe: Callable[[Job], dict[str, Any]],
     progress: Progress | None,
+    select: Select,
 ) -> int:
     written = 0
     with _one_moment(reader) as moment:
         stream.write(start)
-        for job in moment.all():
+        for job in select(moment):
             try:
                 data = encode(describe(job))
             except (DecodeError, CorruptRecordError) as error:
@@ -144,20 +161,39 @@ def _one_moment(reader: Reader) -> AbstractContextManager[Reader]:
 # --- In --------------------------------------------------------------------
 
 
-def load(store: JobStore, stream: Source, progress: Progress | None = None) -> int:
-    """Stores every job of a dump, whichever its form, and returns how many.
+class Loaded(NamedTuple):
+    """What a load has done."""
+
+    loaded: int
+    """Jobs whose ids were not taken."""
+    skipped: int
+    """Jobs of the dump that were left out: their ids were taken."""
+    replaced: int
+    """Stored jobs that gave way to those of the dump."""
+
+
+def load(
+    store: JobStore,
+    stream: Source,
+    progress: Progress | None = None,
+    on_conflict: OnConflict = "error",
+) -> Loaded:
+    """Stores every job of a dump, whichever its form, and returns what it did.
 
     Jobs come back as they were, under their ids. One that was started is queued,
     with the attempt and the claim number it had: whoever held it in the old
-    store holds nothing in this one. Memory is bounded by a batch of jobs.
+    store holds nothing in this one. An id that is taken, also by an earlier job of the
+    dump, is an error, or its job is skipped, or takes the place of what is stored: who
+    holds that then has lost its claim. Memory is bounded by a batch of jobs.
 
     Stops at the first job that cannot be loaded: `DecodeError` where its bytes
-    are no job, `JobExistsError` where its id is taken, `EncodeError` or
-    `TooLargeError` where this store does not carry it. All before it is stored
-    then; the message names the line or item, and says how many that were.
+    are no job, `JobExistsError` where its id is taken (of "error"), `DuplicateJobError`
+    where its unique key is, `EncodeError` or `TooLargeError` where this store does not
+    carry it. All before it is done then; the message names the line or item, and says how
+    many jobs that were.
     """
     counted = _Counted(stream)
-    loading = _Loading(store, progress)
+    loading = _Loading(store, progress, on_conflict)
     failure: DecodeError | None = None
     buffered: io.BufferedReader = io.BufferedReader(counted, _BUFFER)
     with buffered:
@@ -172,7 +208,7 @@ def load(store: JobStore, stream: Source, progress: Progress | None = None) -> i
     loading.flush()
     if failure is not None:
         raise loading.explained(failure)
-    return loading.loaded
+    return loading.result
 
 
 class _Counted(io.RawIOBase):
@@ -194,11 +230,12 @@ class _Counted(io.RawIOBase):
 class _Loading:
     """Jobs on their way into a store, a batch at a time."""
 
-    def __init__(self, store: JobStore, progress: Progress | None) -> None:
+    def __init__(self, store: JobStore, progress: Progress | None, on_conflict: OnConflict) -> None:
         self._store = store
         self._progress = progress
+        self._on_conflict = on_conflict
         self._pending: list[tuple[str, Job]] = []
-        self.loaded = 0
+        self.result = Loaded(0, 0, 0)
 
     def add(self, where: str, job: Job) -> None:
         self._pending.append((where, job))
@@ -210,25 +247,51 @@ class _Loading:
         if not pending:
             return
         try:
-            self._store.restore([job for _, job in pending])
-            self.loaded += len(pending)
+            self._restore([job for _, job in pending])
         except (JobError, CodecError):
             self._one_by_one(pending)
         except QuelmdbError as error:
             raise self.explained(error) from None
         if self._progress is not None:
-            self._progress(self.loaded)
+            self._progress(sum(self.result))
+
+    def _restore(self, jobs: list[Job]) -> None:
+        """Stores all of them, or raises and stores none."""
+        taken = self._count_taken(jobs) if self._on_conflict == "replace" else 0
+        stored = len(self._store.restore(jobs, self._on_conflict))
+        loaded, skipped, replaced = self.result
+        self.result = Loaded(
+            loaded + stored - taken, skipped + len(jobs) - stored, replaced + taken
+        )
+
+    def _count_taken(self, jobs: list[Job]) -> int:
+        """How many of them stand under ids that are taken, also by earlier ones. Beside
+        writers it is a moment old when they are replaced."""
+        seen: set[int | None] = set()
+        taken = 0
+        for job in jobs:
+            taken += job.id in seen or self._is_stored(job)
+            seen.add(job.id)
+        return taken
+
+    def _is_stored(self, job: Job) -> bool:
+        try:
+            return self._store.find(job) is not None
+        except CorruptRecordError:
+            return True
 
     def _one_by_one(self, jobs: list[tuple[str, Job]]) -> None:
         for where, job in jobs:
             try:
-                self._store.restore([job])
+                self._restore([job])
             except QuelmdbError as error:
                 raise self.explained(error, f"{where}: ") from None
-            self.loaded += 1
 
     def explained(self, error: QuelmdbError, where: str = "") -> QuelmdbError:
-        error.args = (f"{where}{error} (jobs loaded before it: {self.loaded:,})",)
+        loaded, skipped, replaced = self.result
+        others = f", skipped: {skipped:,}" if skipped else ""
+        others += f", replaced: {replaced:,}" if replaced else ""
+        error.args = (f"{where}{error} (jobs loaded before it: {loaded:,}{others})",)
         return error
 
 

@@ -19,7 +19,7 @@ NOBODY: Final = layout.pack_owner(0, 0, b"")
 
 _STARTED: Final = layout.STATUS_CODES[Status.STARTED]
 _COMMON: Final = frozenset((layout.EXTRA_RESULT, layout.EXTRA_ERROR))
-_PIECE: Final = 1_000  # jobs that are put in a transaction,
+_PIECE: Final = 4_000  # jobs that are put in a transaction,
 _PIECE_BYTES: Final = 16 * 2**20  # or fewer
 _CODEC: Final = Codec()
 

@@ -23,7 +23,6 @@ from quelmdb.errors import QuelmdbError, UnsupportedFormatError
 from quelmdb.extras import decoded_options, unpacked
 from quelmdb.filesystem import sync_directory
 from quelmdb.identity import new_meta
-from quelmdb.job import stored_job
 from quelmdb.maintenance.numbers import Used, WorkerNames
 from quelmdb.maintenance.pages import Pages
 from quelmdb.maintenance.rebuild import NOBODY, Rebuilt, Whole
@@ -31,7 +30,7 @@ from quelmdb.maintenance.salvage import Chunk, Record, Salvage, part_of
 from quelmdb.options import PLAIN
 from quelmdb.persistence import Problem
 from quelmdb.records import decoder, references
-from quelmdb.values import MAX_ID, MAX_OWNER
+from quelmdb.values import MAX_ID, MAX_OWNER, error_text, time_of
 
 Progress = Callable[[int, int], object]
 """Is told, now and then and at the end, how many records are done, and of how many, about."""
@@ -104,7 +103,7 @@ class _Aside:
             descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
             self._file = os.fdopen(descriptor, "wb")
             self._file.write(codec.SEQUENCE_START + codec.encode_map(_ASIDE))
-        self._file.write(codec.encode_map({"reason": reason, **fields}))
+        self._file.write(codec.encode_map({"reason": error_text(reason), **fields}))
         self.count += 1
 
     def sync(self) -> Path | None:
@@ -258,7 +257,7 @@ class _Repair:
             raise
         if not 0 < job_id <= MAX_ID:
             raise layout.Damaged(f"{job_id} is no id")
-        _, status, flags, attempt, worker, owner, _, created, updated, claim = header
+        _, _, flags, _, worker, _, _, created, updated, _ = header
         outside = tuple(
             (part, self._salvage.part(job_id, part, reference, chunks))
             for part, reference in references(record).items()
@@ -266,19 +265,9 @@ class _Repair:
         options = PLAIN
         if flags & layout.RARE:
             options = decoded_options(unpacked(layout.split_body(record)[1]))
-        stored_job(
-            job_id,
-            None,
-            layout.STATUSES[status],
-            created,
-            updated,
-            attempt,
-            claim,
-            owner,
-            record,
-            decoder(outside),
-            options,
-        ).as_dict()  # which decodes all of it
+        decoder(outside)(record)
+        time_of(created)
+        time_of(updated)
         self._names.name(worker)
         parts = dict(outside)
         if surplus := [chunk for chunk in chunks if part_of(chunk) not in parts]:

@@ -15,7 +15,7 @@ writes elsewhere can be fenced with `current().job.claim`. docs/runners.md has t
 
 from quelmdb.runner.backoff import Backoff, exponential
 from quelmdb.runner.finishing import Counts
-from quelmdb.runner.performing import Cancelled, Retry, Running, TimedOut, current
+from quelmdb.runner.performing import Cancelled, Discard, Retry, Running, TimedOut, current
 from quelmdb.runner.supervisor import run, work
 from quelmdb.runner.workers import TargetError, Worker, WorkerFunction, worker
 
@@ -23,6 +23,7 @@ __all__ = [
     "Backoff",
     "Cancelled",
     "Counts",
+    "Discard",
     "Retry",
     "Running",
     "TargetError",

@@ -7,9 +7,9 @@ one thread everything happens in that thread, one thing after the other: a trans
 beside a thread that computes costs a hundred times as much, since py-lmdb gives up Python's
 lock at every step and has to wait for it.
 
-Short jobs are claimed ahead, some `AHEAD_SECONDS` of work; long ones are not, so that other
-processes get them. A job that was held when its process died is a suspect: it runs with
-nothing else held by this process, so that the next death costs no other job an attempt.
+How far ahead is for `lanes` to say. A job that was held when its process died is a suspect: it
+runs with nothing else held by this process, so that the next death costs no other job an
+attempt.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from quelmdb.job import Job
 from quelmdb.persistence import JobStore
 from quelmdb.runner.finishing import REFUSED_SECONDS, Finisher
 from quelmdb.runner.lanes import Lane, Pool
-from quelmdb.runner.performing import Running
+from quelmdb.runner.performing import Discard, Running
 from quelmdb.runner.workers import Definition
 from quelmdb.status import INCOMPLETE
 
@@ -226,7 +226,7 @@ class Dispatcher:
             definition = pool.lanes[job.worker or ""].definition
             if deaths and (why := _why_not(job, definition)):
                 settled = Running(self._store, job, definition)
-                settled.error, settled.again = _NOT_RUN + why, False
+                settled.error = Discard(_NOT_RUN + why)
                 self._finisher.put(settled, settled.started, hurry=True)
             elif self.is_stopping or suspect is not None or self._suspect is not None:
                 refused.append(job)

@@ -19,7 +19,7 @@ from quelmdb.errors import JobError, StoreClosedError, StoreError
 from quelmdb.job import Job
 from quelmdb.persistence import JobStore
 from quelmdb.runner.backoff import seconds_after
-from quelmdb.runner.performing import Retry, Running
+from quelmdb.runner.performing import Discard, Retry, Running
 from quelmdb.status import Status
 from quelmdb.writes import Batch
 
@@ -136,7 +136,7 @@ class Finisher:
 
     def _complete(self, done: list[Running]) -> list[Job] | None:
         """All of them as completed, the quick way; None where one stands against it."""
-        if [None for outcome in done if outcome.error is not None]:
+        if any(outcome.error is not None for outcome in done):
             return None
         results = [outcome.result for outcome in done]
         is_plain = results.count(None) == len(results)
@@ -179,14 +179,14 @@ class Finisher:
                 raise
             except Exception as raised:  # an EncodeError, or what the result itself raises
                 what = f"its result cannot be stored: {type(raised).__name__}: {raised}"
-                outcome.error = error = what
-                outcome.again = False
-        batch.fail(job, error, self._retry_at(outcome))
+                outcome.error = error = Discard(what)
+        told = str(error) if isinstance(error, Discard) else error
+        batch.fail(job, told, self._retry_at(outcome))
 
     def _retry_at(self, outcome: Running) -> datetime | None:
         job, error = outcome.job, outcome.error
         most = outcome.definition.max_attempts if job.max_attempts is None else job.max_attempts
-        if not outcome.again or (most is not None and job.attempt >= most):
+        if isinstance(error, Discard) or (most is not None and job.attempt >= most):
             # The store makes a job that is to run again a cancelled one, where that was
             # asked for; it is what should become of this one, too.
             return datetime.now(UTC) if self._store.cancel_requested(job) else None

@@ -2,7 +2,8 @@
 many of them may run at once.
 
 Short jobs are claimed ahead, some `AHEAD_SECONDS` of work; long ones are not, so that other
-processes get them.
+processes get them. Nor are those of a worker with a single attempt: where the process dies,
+only jobs that had begun shall lose it.
 """
 
 from __future__ import annotations
@@ -44,12 +45,14 @@ class Lane:
 
     def grow(self) -> None:
         """Claims further ahead the next time, where its jobs are short."""
-        if self.seconds is not None and self.ahead * self.seconds * 2 <= AHEAD_SECONDS:
+        if self.seconds is None or self.definition.max_attempts == 1:
+            return
+        if self.ahead * self.seconds * 2 <= AHEAD_SECONDS:
             self.ahead = min(self.ahead * 4, MOST_AHEAD, int(AHEAD_SECONDS / self.seconds) or 1)
 
 
 class Pool:
-    """The lanes of one kind, and the claimed jobs that wait for a place in them."""
+    """The lanes of plain workers, or of async ones, and the claimed jobs that wait in them."""
 
     def __init__(self, definitions: Iterable[Definition], width: int, lock: threading.Lock) -> None:
         self.width = width

@@ -35,6 +35,14 @@ class Retry(Exception):
         return self.after
 
 
+class Discard(Exception):
+    """Raised by `perform`: no attempt will help, the job is failed for good at once. Its
+    error is `why`, as it stands, without a traceback."""
+
+    def __init__(self, why: str = "discarded by its worker") -> None:
+        super().__init__(why)
+
+
 class TimedOut(Exception):
     """The attempt took longer than its worker's `timeout`; `on_failure` is given this."""
 
@@ -48,7 +56,6 @@ class Running:
     """A job that is being run: what `current` returns to its worker."""
 
     __slots__ = (
-        "again",
         "deadline",
         "definition",
         "error",
@@ -75,8 +82,7 @@ class Running:
         self.is_given_up = False  # it is settled already, whatever its thread still does
         # What came of it: a result, or an error where there is one.
         self.result: Any = None
-        self.error: BaseException | str | None = None
-        self.again = True  # whether another attempt may help
+        self.error: BaseException | None = None
         self.seconds = 0.0
 
     def end(self) -> None:
@@ -120,8 +126,9 @@ def perform(running: Running) -> None:
     try:
         arguments = job.arguments
     except DecodeError as damage:
-        running.error, running.again = damage, False
-        return running.end()
+        running.error = _unreadable(damage)
+        running.end()
+        return
     if definition.on_setup is not None:
         _call(definition.on_setup, job)
     try:
@@ -129,7 +136,7 @@ def perform(running: Running) -> None:
         running.result = _drive(running, result) if definition.is_generator else result
     except BaseException as raised:
         running.error = raised
-    if running.is_overdue and not isinstance(running.error, TimedOut):
+    if running.is_overdue and not isinstance(running.error, TimedOut | Discard):
         running.error = _timed_out(definition)
     if running.error is None:
         if definition.on_success is not None:
@@ -138,7 +145,7 @@ def perform(running: Running) -> None:
         _call(definition.on_failure, arguments, running.error)
     if definition.on_teardown is not None:
         _call(definition.on_teardown, job)
-    return running.end()
+    running.end()
 
 
 async def perform_async(running: Running) -> None:
@@ -148,8 +155,9 @@ async def perform_async(running: Running) -> None:
     try:
         arguments = job.arguments
     except DecodeError as damage:
-        running.error, running.again = damage, False
-        return running.end()
+        running.error = _unreadable(damage)
+        running.end()
+        return
     await _call_async(definition.on_setup, job)
     running.result, running.error = await _await(definition, arguments)
     if running.error is None:
@@ -157,7 +165,7 @@ async def perform_async(running: Running) -> None:
     else:
         await _call_async(definition.on_failure, arguments, running.error)
     await _call_async(definition.on_teardown, job)
-    return running.end()
+    running.end()
 
 
 async def _await(definition: Definition, arguments: Any) -> tuple[Any, BaseException | None]:
@@ -189,6 +197,10 @@ def _drive(running: Running, steps: Generator[Any, None, Any]) -> Any:
         return end.value
     finally:
         steps.close()
+
+
+def _unreadable(damage: DecodeError) -> Discard:
+    return Discard(f"its arguments cannot be read: {damage}")
 
 
 def _timed_out(definition: Definition) -> TimedOut:

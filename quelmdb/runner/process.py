@@ -9,12 +9,14 @@ import os
 import threading
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Final
 
 from quelmdb.job import Job
 from quelmdb.persistence import JobStore
-from quelmdb.runner.dispatch import Dispatcher, Pool
+from quelmdb.runner.dispatch import Dispatcher
 from quelmdb.runner.finishing import Counts, Finisher
+from quelmdb.runner.lanes import Pool
 from quelmdb.runner.performing import Running, perform, perform_async, time_out
 from quelmdb.runner.watch import Watch
 from quelmdb.runner.workers import Definition
@@ -148,9 +150,10 @@ class Process:
                     self._finisher.put(running, time.monotonic())
                 else:  # of a loop that another coroutine has blocked
                     left.append(running.job)
-        if self._loop is not None and not self.is_retiring:
+        if self._loop is not None:
             self._loop.call_soon_threadsafe(self._end_loop.set)
-            self._loop_thread.join()
+            if not self.is_retiring:
+                self._loop_thread.join()
         is_stored = self._flush_all()
         self._finisher.release(left)
         return is_stored
@@ -274,4 +277,4 @@ class Process:
         counts = self.counts
         if counts != self._told and now >= self._told_at + REPORT_SECONDS:
             self._tell(counts)
-            self._told, self._told_at = counts + Counts(), now
+            self._told, self._told_at = replace(counts), now

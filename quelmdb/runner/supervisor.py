@@ -31,7 +31,7 @@ log = logging.getLogger("quelmdb.runner")
 
 DONE: Final = 0
 CUT_SHORT: Final = 1  # stopped at once, or given up
-RETIRED: Final = 75  # the exit code of a process with a thread that could not be stopped
+EARLY: Final = 75  # ended in order, though there may be more to do
 
 SWITCH_SECONDS: Final = 0.0001
 """Python's switch interval in the processes. With the usual 5 ms a transaction beside a
@@ -221,10 +221,10 @@ class _Supervisor:
         self._children.remove(child)
         self._ended = self._ended + child.counts
         code = child.process.exitcode or 0
-        if code in (DONE, RETIRED):  # and is replaced at once, where it had no reason to end
+        if code in (DONE, EARLY):
             self._crashes = 0
             if code == DONE and self._until_empty and self._size:
-                self._size -= 1
+                self._size -= 1  # nothing is left to do
             return
         reason = signal.strsignal(-code) if code < 0 else f"exit code {code}"
         log.warning("process %d died (%s); what it held is run again", child.process.pid, reason)
@@ -329,11 +329,17 @@ def _main(
         process.start()
         tell(_READY)
         in_order = _until_over(process, pipe, lambda: asked)
-        if process.is_retiring or not in_order:
+        code = DONE
+        if not in_order:
+            code = CUT_SHORT
+        elif process.is_retiring or asked:
+            code = EARLY
+        if process.is_retiring or not in_order:  # threads are left, and are not waited for
             logging.shutdown()
             if not process.is_retiring:
                 store.close()
-            os._exit(RETIRED if in_order else CUT_SHORT)
+            os._exit(code)
+    sys.exit(code)
 
 
 def _until_over(process: Process, pipe: Connection, asked: Callable[[], int]) -> bool:
