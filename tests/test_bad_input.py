@@ -69,7 +69,7 @@ def test_a_path_below_a_file_is_no_store(options: dict[str, Any], tmp_path: Path
 @every_way
 @pytest.mark.parametrize(
     "name",
-    ["file", ".hidden", "data.mdb", "000002/data.mdb", "000001/photo", "000001"],
+    ["file", ".hidden", "data.mdb", "photos/data.mdb", "000001/photo", "000001", "000002"],
 )
 def test_a_directory_that_is_no_store_is_left_untouched(
     name: str, options: dict[str, Any], tmp_path: Path

@@ -19,7 +19,7 @@ from quelmdb import Job, JobStore, Status, Store
 from quelmdb.errors import QuelmdbError
 
 from .common import looking_at, store_argument
-from .keys import ESCAPE, Keyboard, keyboard
+from .keys import ESCAPE, Keyboard, keyboard, undisturbed
 from .render import console, printable
 from .show import field_texts
 from .topmodel import Selection, Watch, as_json
@@ -134,7 +134,8 @@ class _Top:
             lines = frame(self._look, self._selection.id, footer, width, height)
         else:
             lines = screen(self._page.lines(self._console), footer, width, height)
-        live.update(Group(*lines), refresh=True)
+        with undisturbed():
+            live.update(Group(*lines), refresh=True)
 
     def _wait(self, keys: Keyboard, live: Live) -> None:
         """For keys, another size of the screen, or the next look."""
