@@ -35,8 +35,9 @@ def refill(store: Store) -> int:
 
 
 @pytest.fixture
-def store(path: Path) -> Iterator[Store]:
-    with quelmdb.open(path, durability="ephemeral", capacity=2**30) as store:
+def store(path: Path, long: bool) -> Iterator[Store]:
+    capacity = 2**30 if long else 2**26  # some 130 bytes a job, 1,500 jobs a kill
+    with quelmdb.open(path, durability="ephemeral", capacity=capacity) as store:
         yield store
 
 

@@ -40,7 +40,7 @@ def pipes(tmp_path: Path) -> Iterator[Pipes]:
 
 @pytest.fixture
 def store(path: Path) -> Iterator[quelmdb.Store]:
-    with quelmdb.open(path, durability="ephemeral", capacity=64 * 2**20) as store:
+    with quelmdb.open(path, durability="ephemeral", capacity=16 * 2**20) as store:
         yield store
 
 

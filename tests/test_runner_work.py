@@ -35,7 +35,7 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[JobStore]:
     made = (
         MemoryStore()
         if request.param == "memory"
-        else quelmdb.open(tmp_path / "s", durability="ephemeral", capacity=64 * 2**20)
+        else quelmdb.open(tmp_path / "s", durability="ephemeral", capacity=16 * 2**20)
     )
     with made as store:
         yield store

@@ -32,8 +32,10 @@ def _workers(
     context: click.Context, parameter: click.Parameter, incomplete: str
 ) -> list[CompletionItem]:
     """The workers of the store that was typed before, where it can be read."""
+    # Behind an option that has no value yet click has not given the arguments their places.
+    path = context.params.get("store") or next(iter(context.args), "")
     try:
-        with looking_at(context.params.get("store") or "") as opened:
+        with looking_at(path) as opened:
             names = [name for name in opened.workers() if name is not None]
     except (QuelmdbError, OSError, ValueError):
         return []

@@ -16,7 +16,8 @@ from .render import NO_WORKER, say
 def pause(store: str, worker: str, as_json: bool) -> None:
     """Has no job of a worker claimed.
 
-    By no process, until it is resumed. What is started goes on. WORKER '' means the jobs without one.
+    By no process, until it is resumed. What is started goes on. WORKER '' means the jobs
+    without one.
 
     \b
     Example:
@@ -53,6 +54,11 @@ def _set(store: str, worker: str, paused: bool, as_json: bool) -> None:
     name = worker or NO_WORKER
     if not known:
         say(f"quelmdb: {name} has no jobs in {store}")
-    facts = {"worker": worker or None, "paused": paused, "changed": before != paused}
+    facts = {
+        "command": "pause" if paused else "resume",
+        "worker": worker or None,
+        "paused": paused,
+        "changed": before != paused,
+    }
     already = "" if before != paused else " already"
     tell(facts, f"{name} is {'paused' if paused else 'not paused'}{already}", as_json)

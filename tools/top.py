@@ -46,8 +46,8 @@ _STEPS = {"up": -1, "k": -1, "down": 1, "j": 1, "home": -(10**6), "end": 10**6}
 def command(store: str, interval: float | None, once: bool, as_object: bool) -> None:
     """Shows what goes on in a store, live.
 
-    Jobs by status and worker, rates, the oldest one queued, running jobs with their processes, dead owners, the file, readers that keep old
-    pages, failed jobs.
+    Jobs by status and worker, rates, the oldest one queued, running jobs with their
+    processes, dead owners, the file, readers that keep old pages, failed jobs.
 
     Keys: arrows or j and k select a job, Enter or i looks into it, r retries it, c cancels
     it, ? helps, q quits. The store is open for reading only, but for the moment of a change.
