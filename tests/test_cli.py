@@ -29,7 +29,7 @@ from tools import app, render
 ROOT = Path(__file__).parents[1]
 QUELMDB = [sys.executable, "-m", "tools"]
 HOSTILE = "evil\x1b[31m\t\nname\u202e [bold]"
-COMMANDS = ("info", "list", "show", "dump", "load", "check", "demo")
+COMMANDS = tuple(app.commands.commands)
 
 
 @pytest.fixture

@@ -18,6 +18,7 @@ from click.testing import CliRunner, Result
 import quelmdb
 from quelmdb import Job, Status
 from tests.children import in_child
+from tests.damage import raw
 from tools import app, common
 
 ROOT = Path(__file__).parents[1]
@@ -182,6 +183,22 @@ def test_what_a_filter_finds_and_cannot_change_is_passed_over(path: str) -> None
         store.insert_many(Job("key", unique_key="k", status=s) for s in ("failed", "queued"))
     result = invoke("retry", path, "--worker", "key", "--yes")
     assert (result.exit_code, result.output) == (0, "0 jobs retried, 1 passed over\n")
+
+
+def test_a_corrupt_record_is_passed_over_and_named(tmp_path: Path) -> None:
+    path = tmp_path / "damaged.qdb"
+    with quelmdb.open(path) as store:
+        store.insert_many([Job("w", status="failed")] * 20)
+    with raw(path) as content:
+        content.put_record(7, content.record(8))
+    by_id = invoke("retry", str(path), "6", "7")
+    assert (by_id.exit_code, by_id.stdout) == (1, "1 job retried, 1 passed over\n")
+    result = invoke("retry", str(path), "--worker", "w", "--yes")
+    assert (result.exit_code, result.stdout) == (0, "18 jobs retried, 1 passed over\n")
+    assert "quelmdb: passed over: " in result.stderr
+    assert "job 7" in result.stderr
+    with quelmdb.open(path) as store:
+        assert {problem.job_id for problem in store.check()} == {7}
 
 
 def test_cancel_takes_what_waits_unless_started_is_named(path: str) -> None:

@@ -8,6 +8,7 @@ import json
 import math
 import os
 import threading
+import tracemalloc
 from collections.abc import Callable, Iterator
 from datetime import UTC, date, datetime, timedelta, timezone
 from decimal import Decimal
@@ -22,9 +23,11 @@ from hypothesis import strategies as st
 import quelmdb
 from quelmdb import (
     DecodeError,
+    DuplicateJobError,
     Job,
     JobExistsError,
     JobStore,
+    JobView,
     MemoryStore,
     QuelmdbError,
     Status,
@@ -34,6 +37,8 @@ from quelmdb import (
 from quelmdb.codec import SEQUENCE_START, encode_map
 from quelmdb.maintenance import markedjson
 from quelmdb.maintenance.dump import dump_cbor, dump_jsonl, load
+from quelmdb.persistence import Reader
+from quelmdb.writes import OnConflict
 
 Dump = Callable[..., int]
 FORMS = [pytest.param(dump_cbor, id="cbor"), pytest.param(dump_jsonl, id="jsonl")]
@@ -274,6 +279,125 @@ def test_an_id_that_is_taken_is_named_and_what_stands_before_it_stays(copy: JobS
     with pytest.raises(JobExistsError, match=r"^line 4: .*before it: 2\)$"):
         load(copy, io.BytesIO(lines(*jobs)))
     assert list(copy.all().ids()) == [1, 2, 3]
+
+
+def taken(store: JobStore, *ids: int) -> None:
+    store.insert_many(Job("mine", id=n) for n in ids)
+
+
+THREE = [{"id": n, "status": "queued", "worker": "theirs"} for n in (1, 2, 3)]
+
+
+@pytest.mark.parametrize(
+    ("on_conflict", "result", "workers"),
+    [
+        ("skip", (2, 1, 0), ["theirs", "mine", "theirs"]),
+        ("replace", (2, 0, 1), ["theirs", "theirs", "theirs"]),
+    ],
+)
+def test_a_job_whose_id_is_taken_is_skipped_or_replaced_and_counted(
+    store: JobStore, on_conflict: OnConflict, result: tuple[int, ...], workers: list[str]
+) -> None:
+    taken(store, 2)
+    for stream in (lines(*THREE), items(*THREE)):
+        store.destroy_many((1, 3))
+        store.update(Job("mine", id=2))
+        assert load(store, io.BytesIO(stream), on_conflict=on_conflict) == result
+        assert [job.worker for job in store.all()] == workers
+
+
+def test_an_id_that_is_twice_in_a_dump_is_taken_the_second_time(store: JobStore) -> None:
+    twice = [{"id": 1, "status": "queued", "arguments": n} for n in (1, 2)]
+    assert load(store, io.BytesIO(lines(*twice)), on_conflict="replace") == (1, 0, 1)
+    assert [job.arguments for job in store.all()] == [2]
+    assert load(store, io.BytesIO(lines(*twice)), on_conflict="skip") == (0, 2, 0)
+    store.destroy(1)
+    assert load(store, io.BytesIO(lines(*twice)), on_conflict="skip") == (1, 1, 0)
+    assert [job.arguments for job in store.all()] == [1]
+
+
+def test_a_load_that_broke_off_is_done_again_with_skip(store: JobStore, copy: JobStore) -> None:
+    store.insert_many([Job("w")] * 2500)
+    stream = dumped(store)
+    with pytest.raises(DecodeError):
+        load(copy, io.BytesIO(stream[: len(stream) // 2]))
+    half = len(copy.all())
+    assert 0 < half < 2500
+    assert load(copy, io.BytesIO(stream), on_conflict="skip") == (2500 - half, half, 0)
+    assert dumped(copy) == stream
+
+
+def test_what_cannot_be_loaded_is_named_with_all_that_was_done_before(copy: JobStore) -> None:
+    taken(copy, 1)
+    copy.insert(Job("mine", id=9, unique_key="k"))
+    jobs = [*THREE, {"id": 4, "status": "queued", "unique_key": "k"}]
+    for on_conflict, done in (("skip", "2, skipped: 1"), ("replace", "0, replaced: 3")):
+        with pytest.raises(DuplicateJobError, match=rf"^line 5: .*before it: {done}\)$"):
+            load(copy, io.BytesIO(lines(*jobs)), on_conflict=on_conflict)  # type: ignore[arg-type]
+    assert list(copy.all().ids()) == [1, 2, 3, 9]
+
+
+def test_who_holds_a_job_that_is_replaced_has_lost_it(store: JobStore) -> None:
+    store.insert(Job("w"))
+    stream = dumped(store)
+    (held,) = store.claim("w")
+    assert load(store, io.BytesIO(stream), on_conflict="replace") == (0, 0, 1)
+    with pytest.raises(quelmdb.StaleClaim):
+        store.complete(held)
+
+
+@pytest.mark.parametrize("dump", FORMS)
+def test_a_dump_of_a_selection_has_those_jobs_alone_and_loads(
+    dump: Dump, store: JobStore, copy: JobStore
+) -> None:
+    store.insert_many(Job(f"w{n % 2}", n) for n in range(10))
+    store.cancel_many(range(1, 6))
+
+    def select(reader: Reader) -> JobView:
+        return reader.jobs("cancelled", worker="w0", after=1, limit=5)
+
+    stream = io.BytesIO()
+    assert dump(store, stream, select=select) == 2
+    stream.seek(0)
+    assert load(copy, stream) == (2, 0, 0)
+    assert list(copy.all().ids()) == [3, 5]
+
+
+@pytest.mark.parametrize("on_conflict", ["skip", "replace"])
+def test_a_load_needs_no_more_memory_for_more_jobs(copy: JobStore, on_conflict: OnConflict) -> None:
+    def peak(count: int) -> int:
+        copy.destroy_many(copy.all().ids())
+        tracemalloc.start()
+        load(copy, Endless(count), on_conflict=on_conflict)
+        _, most = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        return most
+
+    peak(3_000)
+    assert peak(15_000) < 1.2 * peak(3_000)
+
+
+class Endless(io.RawIOBase):
+    """A dump of so many jobs, a line at a time."""
+
+    def __init__(self, count: int) -> None:
+        self._lines = self._made(count)
+        self._rest = b""
+
+    def _made(self, count: int) -> Iterator[bytes]:
+        yield lines(ended=False)
+        for n in range(1, count + 1):
+            yield b'{"id":%d,"status":"queued","arguments":"%s"}\n' % (n, b"x" * 500)
+        yield b'{"quelmdb":"end","jobs":%d}\n' % count
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any, /) -> int:
+        piece = self._rest or next(self._lines, b"")
+        size = min(len(piece), len(buffer))
+        buffer[:size], self._rest = piece[:size], piece[size:]
+        return size
 
 
 def test_a_job_that_this_store_does_not_carry_is_named(tmp_path: Path) -> None:

@@ -94,10 +94,7 @@ def _by_ids(verb: Verb, store: str, ids: Sequence[int]) -> Outcome:
     assert outcome.refused is not None
     with changing(store) as opened:
         for page in pages(ids):
-            try:
-                done = {job.id for job in verb.many(opened, page)}
-            except CorruptRecordError:  # nothing of the page is changed
-                done = set()
+            done = _changed(verb, opened, page, lambda error: None)
             for job_id in page:
                 if job_id not in done:
                     try:  # which tells why not
@@ -124,10 +121,32 @@ def _by_filter(verb: Verb, store: str, chosen: Filter, yes: bool) -> Outcome:
         answer_no()
     with changing(store) as opened, progress(verb.name, count, "jobs") as told:
         for page in pages(chosen.ids(opened)):
-            outcome.changed += len(verb.many(opened, page))
+            outcome.changed += len(_changed(verb, opened, page, _report))
             outcome.matched += len(page)
             told(outcome.matched)
     return outcome
+
+
+def _changed(
+    verb: Verb,
+    store: JobStore,
+    page: Sequence[int],
+    report: Callable[[CorruptRecordError], None],
+) -> set[int | None]:
+    """The ids of those of a page that are changed now. A corrupt record, for which the store
+    changes nothing of the page, is reported and passed over."""
+    try:
+        return {job.id for job in verb.many(store, page)}
+    except CorruptRecordError as error:
+        if len(page) == 1:
+            report(error)
+            return set()
+    half = len(page) // 2
+    return _changed(verb, store, page[:half], report) | _changed(verb, store, page[half:], report)
+
+
+def _report(error: CorruptRecordError) -> None:
+    say(f"quelmdb: passed over: {error}")
 
 
 def _tell(verb: Verb, outcome: Outcome, dry_run: bool, as_json: bool) -> None:
