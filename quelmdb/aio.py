@@ -36,7 +36,7 @@ from quelmdb.errors import StoreClosedError, WrongThreadError
 from quelmdb.events import Hook
 from quelmdb.info import StoreInfo
 from quelmdb.job import Job
-from quelmdb.mailbox import AwaitedRequest, Mailbox
+from quelmdb.mailbox import AwaitedRequest, Mailbox, Waiter
 from quelmdb.persistence import IdView, JobView, Page, Problem, Reader, Snapshot
 from quelmdb.requests import FutureRequest, Verb, is_first
 from quelmdb.status import Status
@@ -159,6 +159,7 @@ class Store(AsyncReader):
         self._store = store
         self._loop = asyncio.get_running_loop()
         self._verbs = store._verbs
+        self._waiter = Waiter(self._loop, store._opened.wakeup)
         self._request = partial(AwaitedRequest, Mailbox(self._loop), self._give_back)
 
     # --- Writing ------------------------------------------------------------
@@ -241,7 +242,7 @@ class Store(AsyncReader):
         return await self._drive(self._store._claims.rescue())
 
     async def wait(self, *workers: Worker, timeout: float | None = None) -> bool:
-        """As `JobStore.wait`, in a thread, which ends soon where this is cancelled."""
+        """As `JobStore.wait`."""
         self._refuse_other_loops()
         claims, wakeup = self._store._claims, self._store._opened.wakeup
         names = claims.names(workers)
@@ -256,11 +257,7 @@ class Store(AsyncReader):
             left = end - time.monotonic()
             if left <= 0:
                 return False
-            try:
-                await asyncio.to_thread(wakeup.wait, seen, min(idle, left))
-            except asyncio.CancelledError:
-                wakeup.disturb()
-                raise
+            await self._waiter.wait(seen, min(idle, left))
 
     async def prune(
         self,

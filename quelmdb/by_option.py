@@ -87,15 +87,21 @@ def is_used(transaction: Transaction, databases: Databases) -> bool:
         return cursor.first()
 
 
-def due(transaction: Transaction, databases: Databases, now: int, limit: int) -> list[int]:
-    """The ids of at most `limit` jobs that are due, by their times. O(limit)."""
-    found: list[int] = []
+def due(transaction: Transaction, databases: Databases, now: int, limit: int) -> dict[int, bytes]:
+    """The ids of at most `limit` jobs that are due, by their times, each with the key of its
+    entry. O(limit)."""
+    found: dict[int, bytes] = {}
     for key in _keys(transaction, databases, DUE_PREFIX):
         time, job_id = split_due_key(key)
         if time > now or len(found) == limit:
             break
-        found.append(job_id)
+        found[job_id] = key
     return found
+
+
+def remove(transaction: Transaction, databases: Databases, key: bytes) -> None:
+    """Deletes an entry that belongs to no job which can be read."""
+    transaction.delete(key, db=_database(databases))
 
 
 def next_due(transaction: Transaction, databases: Databases) -> int | None:

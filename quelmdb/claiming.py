@@ -115,10 +115,11 @@ def _start(writer: Writer, job_id: int, key: bytes, record: bytes | None, claim:
 
 
 def make_due(writer: Writer, report: Report) -> None:
-    """What is scheduled and due becomes queued, some of it at a time."""
+    """What is scheduled and due becomes queued, some of it at a time. An entry of a job that
+    cannot be read is deleted: it would be in the way of those behind it."""
     due = by_option.due(writer.transaction, writer.databases, writer.now, _DUE_AT_A_TIME)
     moves = []
-    for job_id, key, record in writer.records(due):
+    for job_id, key, record in writer.records(list(due)):
         try:
             stored = None if record is None else verified(job_id, key, record)
             if stored is None or stored.status is not Status.SCHEDULED:
@@ -126,6 +127,8 @@ def make_due(writer: Writer, report: Report) -> None:
             moves.append(prepare(writer, stored, Status.QUEUED, stored.attempt, 0, stored.claim))
         except CorruptRecordError as error:
             report(error)
+            writer.touched = True
+            by_option.remove(writer.transaction, writer.databases, due[job_id])
     move_all(writer, moves)
 
 
@@ -150,12 +153,12 @@ def rescue(ids: Iterable[int], dead: set[int], report: Report) -> Verb[list[Job]
 def _rescued(writer: Writer, stored: Stored) -> Move:
     most = stored.options.max_attempts
     status, outcome = Status.QUEUED, None
-    if most is not None and stored.attempt >= most:
+    if stored.flags & CANCEL_REQUESTED:
+        status = Status.CANCELLED
+    elif most is not None and stored.attempt >= most:
         status = Status.FAILED
         error = f"{DIED}: attempt {stored.attempt} of {most} was the last"
         outcome = outcome_of(_CODEC, None, error)
-    elif stored.flags & CANCEL_REQUESTED:
-        status = Status.CANCELLED
     failure = failure_of(stored, writer.now, DIED, died=True)
     attempt, claim = stored.attempt, stored.claim
     try:

@@ -88,6 +88,9 @@ class Claims:
         self._now = now
         self._next_rescue = 0.0
         self._was_full = False  # the last claim: there is probably more, and no need to look
+        # How many queued jobs of some workers the last claim could not read, and until when that
+        # is believed: they are nothing to wake up for.
+        self._damaged: dict[tuple[str | None, ...], tuple[float, int]] = {}
 
     def claim(self, workers: Sequence[Worker], limit: int) -> Steps[list[Job]]:
         """As `JobStore.claim`."""
@@ -108,6 +111,7 @@ class Claims:
             if limit and (self._was_full or not self.idle_seconds(names)):
                 claimed = yield Claim(names, limit, damaged.append)
                 self._was_full = len(claimed) == limit
+                self._remember_damage(names, 0 if self._was_full else len(damaged))
             if len(claimed) < limit and (yield from self.rescue()):
                 claimed += yield Claim(names, limit - len(claimed), damaged.append)
                 claimed.sort(key=lambda job: (-job.priority, job._id or 0))
@@ -209,23 +213,32 @@ class Claims:
         """How long nothing will fall due, one second at most; 0 where there may be something
         to claim for these workers. A look that needs no turn to write."""
         now = self._now()
+        until, unreadable = self._damaged.get(tuple(names), (0.0, 0)) if self._damaged else (0.0, 0)
+        if time.monotonic() > until:
+            unreadable = 0
 
         def work(environment: Environment, transaction: Transaction) -> float:
             databases = environment.databases
             queued = _count_queued(environment, transaction, names or (ANY,))
             if not by_option.is_used(transaction, databases):
-                return 0 if queued else _RESCUE_SECONDS
+                return 0 if queued > unreadable else _RESCUE_SECONDS
             due = by_option.next_due(transaction, databases)
             if due is not None and due <= now:
                 return 0
             if queued:
                 paused = _paused(environment, transaction, names)
                 queued -= _count_queued(environment, transaction, paused)
-            if queued:
+            if queued > unreadable:
                 return 0
             return _RESCUE_SECONDS if due is None else min((due - now) / 1e6, _RESCUE_SECONDS)
 
         return self._store._read(work)
+
+    def _remember_damage(self, names: Sequence[str | None], count: int) -> None:
+        if count:
+            self._damaged[tuple(names)] = time.monotonic() + _RESCUE_SECONDS, count
+        elif self._damaged:
+            self._damaged.pop(tuple(names), None)
 
     def cancel_requested(self, job: Job) -> bool:
         """As `JobStore.cancel_requested`."""

@@ -92,12 +92,11 @@ def fail(job_id: int, claim: int, error: str, outcome: Extras, retry_at: int | N
         most = options.max_attempts
         status = Status.FAILED
         kind: Kind = "failed"
-        if retry_at is not None and (most is None or stored.attempt < most):
-            if stored.flags & CANCEL_REQUESTED:
-                status, kind = Status.CANCELLED, "cancelled"
-            else:
-                status, kind = Status.SCHEDULED, "retried"
-                options = options._replace(run_at=retry_at)
+        if retry_at is not None and stored.flags & CANCEL_REQUESTED:
+            status, kind = Status.CANCELLED, "cancelled"
+        elif retry_at is not None and (most is None or stored.attempt < most):
+            status, kind = Status.SCHEDULED, "retried"
+            options = options._replace(run_at=retry_at)
         failure = failure_of(stored, writer.now, error)
         change = Change(outcome, options, failure)
         moved = move(writer, prepare_rare(writer, stored, status, stored.attempt, 0, claim, change))
@@ -256,7 +255,7 @@ def _cancel(writer: Writer, stored: Stored) -> Job:
             job_id=stored.id,
             found=stored.status,
         )
-    if stored.status is Status.STARTED:
+    if stored.status is Status.STARTED and stored.claim:
         return move(writer, still_started(writer, stored, Change(), CANCEL_REQUESTED))
     status, attempt, claim = Status.CANCELLED, stored.attempt, stored.claim
     moved = move(writer, prepare(writer, stored, status, attempt, 0, claim))

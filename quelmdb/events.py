@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Final, Literal, NamedTuple
 
 from quelmdb.job import Job
+from quelmdb.status import Status
 
 Kind = Literal["claimed", "completed", "failed", "retried", "rescued", "released", "cancelled"]
 
@@ -20,8 +21,11 @@ class Event(NamedTuple):
     job: Job
     """As it is stored now."""
     seconds: float
-    """How long it was in the state that it left: of what was claimed how long it was queued,
-    of all others how long they were started; never below 0."""
+    """How long it was in the state that it left, where that is started since its claim; never
+    below 0."""
+    was: Status
+    """That state: "retried" and "cancelled" are told of attempts that end (it was started) and
+    of what operators do."""
 
 
 Hook = Callable[[Event], object]
@@ -37,7 +41,7 @@ def log_to(logger: logging.Logger) -> Hook:
     def hook(event: Event) -> None:
         level = _LEVELS.get(event.kind, logging.DEBUG)
         if logger.isEnabledFor(level):
-            kind, job, seconds = event
+            kind, job, seconds, _ = event
             why = "" if job.error is None or kind == "claimed" else f": {_last_line(job.error)}"
             logger.log(
                 level,

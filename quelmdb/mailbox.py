@@ -1,15 +1,21 @@
-"""How the committer, in its thread, tells an event loop what became of writes."""
+"""How other threads tell an event loop: the committer what became of writes, and another one
+that there may be something to claim."""
 
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections import deque
 from collections.abc import Callable
-from typing import Any
+from contextlib import suppress
+from typing import Any, Final
 
 from quelmdb.claiming import Claim
 from quelmdb.job import Job
 from quelmdb.requests import Request, Verb
+from quelmdb.wakeup import Wakeup
+
+_LOOK_SECONDS: Final = 1.0  # after which the thread looks whether anybody waits still
 
 
 class Mailbox:
@@ -59,6 +65,55 @@ class _Call:
     def __del__(self) -> None:
         if self._mailbox.loop.is_closed():
             self._mailbox.return_all()
+
+
+class Waiter:
+    """Waits for wake-ups for all tasks of an event loop, in one thread, which lives while
+    somebody waits. (The threads of asyncio are for others.)"""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, wakeup: Wakeup) -> None:
+        self._loop = loop
+        self._wakeup = wakeup
+        self._waiting: set[asyncio.Future[None]] = set()
+        self._is_watched = False
+
+    async def wait(self, seen: int, seconds: float) -> None:
+        """As `Wakeup.wait`."""
+        if self._wakeup.seen() != seen:
+            return
+        woken = self._loop.create_future()
+        self._waiting.add(woken)
+        timer = self._loop.call_later(seconds, _wake, woken)
+        try:
+            if not self._is_watched:
+                self._is_watched = True
+                threading.Thread(
+                    target=self._watch, args=(seen,), name="quelmdb-waiter", daemon=True
+                ).start()
+            await woken
+        except BaseException:  # cancelled, or the loop is closed
+            if self._waiting == {woken}:
+                self._wakeup.disturb()  # the thread has nobody to wait for
+            raise
+        finally:
+            timer.cancel()
+            self._waiting.discard(woken)
+
+    def _watch(self, seen: int) -> None:
+        while self._waiting and self._wakeup.seen() == seen and not self._loop.is_closed():
+            self._wakeup.wait(seen, _LOOK_SECONDS)
+        with suppress(RuntimeError):  # closed meanwhile
+            self._loop.call_soon_threadsafe(self._wake_all)
+
+    def _wake_all(self) -> None:
+        self._is_watched = False  # first: who waits from here on has it watched anew
+        for woken in self._waiting:
+            _wake(woken)
+
+
+def _wake(woken: asyncio.Future[None]) -> None:
+    if not woken.done():
+        woken.set_result(None)
 
 
 class AwaitedRequest(Request[Any]):

@@ -25,8 +25,8 @@ except ImportError as error:
 from quelmdb.errors import StoreClosedError
 from quelmdb.events import Event
 from quelmdb.persistence import JobStore
+from quelmdb.status import Status
 
-_ENDS: Final = ("completed", "failed", "rescued", "released")
 _NO_WORKER: Final = "(none)"  # an attribute has no None
 
 
@@ -52,7 +52,7 @@ def instrument(store: JobStore, provider: MeterProvider | None = None) -> Callab
         events.add(1, {**attributes, "event": event.kind})
         if event.kind == "claimed":
             queued.record(event.seconds, attributes)
-        elif event.kind in _ENDS:
+        elif event.was is Status.STARTED:
             duration.record(event.seconds, {**attributes, "event": event.kind})
 
     meter.create_observable_gauge("quelmdb.jobs", [counts], "{job}", "Jobs stored, by status")

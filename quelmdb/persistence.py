@@ -315,9 +315,9 @@ class JobStore(Reader, Persistence):
     def fail(self, job: Job, error: str | BaseException, retry_at: datetime | None = None) -> Job:
         """Ends the attempt of a claimed job with an error and no result, and returns the job.
 
-        It is failed; or, with `retry_at`, scheduled for that time again, unless it has
-        used up its `max_attempts`, or its cancellation was asked for (it is cancelled
-        then). The attempt is put behind its `failures`.
+        It is failed; or, with `retry_at`, scheduled for that time again, unless its
+        cancellation was asked for (it is cancelled then), or it has used up its
+        `max_attempts`. The attempt is put behind its `failures`.
 
         An exception is kept as its traceback. The text is never refused: of more than
         65,536 characters the middle is left out, and lone surrogates are escaped.
@@ -342,7 +342,7 @@ class JobStore(Reader, Persistence):
     def cancel(self, job_or_id: Job | int) -> Job:
         """Cancels a job that is scheduled or queued, and returns it. Of one that is started
         the cancellation is asked for: whoever holds it learns of it by `cancel_requested`,
-        and it is not run again.
+        and it is not run again. One that was started without a claim is cancelled at once.
 
         Raises `JobNotFoundError` where it is not stored, `InvalidTransitionError` where it
         has ended.
@@ -389,8 +389,8 @@ class JobStore(Reader, Persistence):
         """Takes back what dead processes held, and returns it. The attempt counts, and is
         put behind the job's `failures`.
 
-        A job that has used up its `max_attempts` is failed, with an error that says so; one
-        whose cancellation was asked for is cancelled; all others are queued. What a living
+        A job whose cancellation was asked for is cancelled; one that has used up its
+        `max_attempts` is failed, with an error that says so; all others are queued. What a living
         process holds is never touched, however slow it is. O(1) for each process that ever
         claimed and is not yet known as dead; only where one is dead, O(started jobs).
         """

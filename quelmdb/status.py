@@ -37,7 +37,11 @@ TRANSITIONS: Final[dict[str, tuple[tuple[Status, Status], ...]]] = {
         (Status.STARTED, Status.FAILED),
         (Status.STARTED, Status.CANCELLED),
     ),
-    "cancel": ((Status.SCHEDULED, Status.CANCELLED), (Status.QUEUED, Status.CANCELLED)),
+    "cancel": (
+        (Status.SCHEDULED, Status.CANCELLED),
+        (Status.QUEUED, Status.CANCELLED),
+        (Status.STARTED, Status.CANCELLED),
+    ),
     "retry": (
         (Status.SCHEDULED, Status.QUEUED),
         (Status.FAILED, Status.QUEUED),

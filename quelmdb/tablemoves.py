@@ -166,11 +166,11 @@ def rescue(transaction: Transaction) -> list[Job]:
 
 def _rescue(transaction: Transaction, job: Job) -> Job:
     changes: dict[str, Any] = {"status": Status.QUEUED}
-    if job.max_attempts is not None and job.attempt >= job.max_attempts:
+    if transaction.hold(id_in(job)).is_cancelled:
+        changes = {"status": Status.CANCELLED}
+    elif job.max_attempts is not None and job.attempt >= job.max_attempts:
         error = f"{DIED}: attempt {job.attempt} of {job.max_attempts} was the last"
         changes = {"status": Status.FAILED, "result": _NOTHING, "error": error}
-    elif transaction.hold(id_in(job)).is_cancelled:
-        changes = {"status": Status.CANCELLED}
     failures = _failures(transaction, job, DIED, died=True)
     return _leave(transaction, "rescued", job, failures=failures, **changes)
 
@@ -190,11 +190,10 @@ def fail(transaction: Transaction, job: Job, error: str, retry_at: datetime | No
     is_last = stored.max_attempts is not None and stored.attempt >= stored.max_attempts
     kind: Kind = "failed"
     changes: dict[str, Any] = {"status": Status.FAILED}
-    if retry_at is not None and not is_last:
-        if transaction.hold(id_in(stored)).is_cancelled:
-            kind, changes = "cancelled", {"status": Status.CANCELLED}
-        else:
-            kind, changes = "retried", {"status": Status.SCHEDULED, "run_at": retry_at}
+    if retry_at is not None and transaction.hold(id_in(stored)).is_cancelled:
+        kind, changes = "cancelled", {"status": Status.CANCELLED}
+    elif retry_at is not None and not is_last:
+        kind, changes = "retried", {"status": Status.SCHEDULED, "run_at": retry_at}
     failures = _failures(transaction, stored, error)
     return _leave(
         transaction, kind, stored, result=_NOTHING, error=error, failures=failures, **changes
@@ -241,7 +240,7 @@ def cancel(transaction: Transaction, stored: Job) -> Job:
             job_id=stored.id,
             found=stored.status,
         )
-    if stored.status is Status.STARTED:
+    if stored.status is Status.STARTED and stored.claim:
         hold = transaction.hold(id_in(stored))._replace(is_cancelled=True)
         return transaction.put(stored.replace(updated_at=transaction.now), hold)
     return _leave(transaction, "cancelled", stored, status=Status.CANCELLED)

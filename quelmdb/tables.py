@@ -182,7 +182,7 @@ class Transaction:
         if before.status is Status.STARTED:
             since = self.hold(id_in(before)).since or since
         seconds = 0.0 if since is None else (self.now - since).total_seconds()
-        self.events.append(Event(kind, decoded(after), max(seconds, 0.0)))
+        self.events.append(Event(kind, decoded(after), max(seconds, 0.0), before.status))
         return after
 
     def apply(self) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -326,3 +327,22 @@ def test_keys_of_payloads_that_are_none_are_found(key: bytes, closed: Path) -> N
         content.transaction.put(key, b"orphan", db=content.databases.payloads)
     with quelmdb.open(closed) as store:
         assert {problem.rule for problem in store.check()} == {"payloads"}
+
+
+@pytest.mark.parametrize("run_at", [None, datetime(2020, 1, 1, tzinfo=UTC)], ids=["queued", "due"])
+def test_a_damaged_job_keeps_nobody_awake_and_nobody_from_the_others(
+    run_at: datetime | None, tmp_path: Path
+) -> None:
+    path = tmp_path / "jobs.qdb"
+    with quelmdb.open(path) as store:
+        damaged = store.insert(Job("a", run_at=run_at, status="scheduled" if run_at else "queued"))
+    assert damaged.id is not None
+    with raw(path) as content:
+        content.put_record(damaged.id, content.record(damaged.id)[:-1] + b"?")
+    with quelmdb.open(path) as store:
+        assert store.claim("a") == []
+        assert not store.wait("a", timeout=0.2)
+        other = store.insert(Job("a"))
+        assert store.wait("a", timeout=30)
+        assert [job.id for job in store.claim("a", limit=5)] == [other.id]
+        assert {problem.job_id for problem in store.check()} == {damaged.id}

@@ -9,7 +9,9 @@ lock at every step and has to wait for it.
 
 How far ahead is for `lanes` to say. A job that was held when its process died is a suspect: it
 runs with nothing else held by this process, so that the next death costs no other job an
-attempt.
+attempt. Only where the jobs that run already do not end within `STUCK_SECONDS` it runs beside
+them: each of these may pay for its next death once, as all of them are suspects then. Around
+suspects single jobs are claimed, the longer the more of them there are.
 """
 
 from __future__ import annotations
@@ -39,7 +41,9 @@ STUCK_SECONDS: Final = 0.1
 WAIT_SECONDS: Final = 0.25
 """After so long, whoever waits in the store looks whether it is to stop."""
 DRAIN_SECONDS: Final = 0.05  # the same, where the end of other processes' jobs is waited for
-_CAREFUL: Final = 3  # claims of a single job that follow one with a suspect
+_CAREFUL: Final = 3  # claims of a single job that follow one with a suspect; doubled by others
+_MOST_CAREFUL: Final = 500
+_CLEAN: Final = 1_000  # so many jobs without a suspect, and the next one is as the first
 _NOT_RUN: Final = "not run again: "  # how the error of such a job begins
 
 
@@ -68,7 +72,10 @@ class Dispatcher:
         self._pools = (self.threads, self.coroutines)
         self._suspect: tuple[Pool, Job] | None = None
         self._suspect_runs = False
-        self._careful = 0
+        self._suspect_since = 0.0
+        self._careful = 0  # claims of a single job that are left
+        self._most_careful = 0  # of how many, after the latest suspect
+        self._clean = 0  # jobs since then
         self.is_stopping = False
 
     # --- For those who run jobs -----------------------------------------------
@@ -94,7 +101,7 @@ class Dispatcher:
                         alone = self._begin_suspect()
                         break
                     pool.is_awaited = pool.is_claiming
-                    pool.changed.wait()
+                    pool.changed.wait(self._patience())
             if alone is not None:
                 self._finisher.flush(wait=True)  # what is finished is not at risk
                 return alone
@@ -232,16 +239,27 @@ class Dispatcher:
                 refused.append(job)
             elif deaths:
                 suspect = job
+            elif pool.is_too_early(job):
+                refused.append(job)
             else:
                 pool.queue.append(job)
                 pool.lanes[job.worker or ""].held += 1
         if suspect is not None:
             refused += self._give_up_waiting()
             self._suspect = (pool, suspect)
+            self._suspect_since = time.monotonic()
             pool.lanes[suspect.worker or ""].held += 1
-            self._careful = _CAREFUL
-        elif jobs and self._careful:
-            self._careful -= 1
+            self._most_careful = min(max(_CAREFUL, self._most_careful * 2), _MOST_CAREFUL)
+            self._careful = self._most_careful
+            self._clean = 0
+        elif jobs:
+            self._careful -= self._careful > 0
+            self._clean += len(jobs) - len(refused)
+            if self._clean >= _CLEAN:
+                self._most_careful = 0
+        if self._careful:  # after that, more are claimed step by step
+            for lane in pool.lanes.values():
+                lane.ahead = 1
         pool.last_taken = time.monotonic()
         if pool.queue:
             self._watch(pool.last_taken + STUCK_SECONDS)
@@ -312,7 +330,7 @@ class Dispatcher:
             if self._suspect_runs:
                 self._suspect, self._suspect_runs = None, False
                 self._notify_all()
-            elif not any(pool.running for pool in self._pools):
+            else:
                 self._notify_all()
 
     def _begin_suspect(self) -> Running:
@@ -322,13 +340,24 @@ class Dispatcher:
         return self._begin(pool, job, pool.lanes[job.worker or ""])
 
     def _is_alone(self, pool: Pool) -> bool:
-        """Whether the suspect is this pool's, and there is nothing beside it any more."""
-        return (
-            self._suspect is not None
-            and self._suspect[0] is pool
-            and not self._suspect_runs
-            and not any(pool.running or pool.is_claiming for pool in self._pools)
-        )
+        """Whether the suspect is this pool's, and there is nothing beside it any more; or
+        nothing but what has kept it waiting for too long."""
+        if self._suspect is None or self._suspect[0] is not pool or self._suspect_runs:
+            return False
+        if any(one.is_claiming for one in self._pools):
+            return False
+        if not any(one.running for one in self._pools):
+            return True
+        lane = pool.lanes[self._suspect[1].worker or ""]
+        has_room = len(pool.running) < pool.width and lane.running < lane.width
+        return has_room and time.monotonic() >= self._suspect_since + STUCK_SECONDS
+
+    def _patience(self) -> float | None:
+        """How long to wait for a change, at most: until a suspect runs with others beside it."""
+        if self._suspect is None or self._suspect_runs:
+            return None
+        rest = self._suspect_since + STUCK_SECONDS - time.monotonic()
+        return rest if rest > 0 else None
 
     def _give_up_waiting(self) -> list[Job]:
         waiting = [job for pool in self._pools for job in pool.empty()]
@@ -354,15 +383,17 @@ def _deaths(job: Job) -> int:
 
 def _why_not(job: Job, definition: Definition) -> str | None:
     """Why a job that processes have died with is not to be run again; None if it is."""
+    own = job.max_attempts  # which the store looks after: a death in the last one fails the job
+    most = definition.max_attempts if own is None else own
     deaths: list[str] = []
     for failure in job.failures:
-        if failure.died:
+        is_last = most is not None and failure.attempt >= most
+        if failure.died and not (is_last and own is not None):
             deaths.append(str(failure.attempt))
-        elif failure.error.startswith(_NOT_RUN):  # and then somebody asked for a retry
-            deaths = []
+        elif is_last or failure.error.startswith(_NOT_RUN):
+            deaths = []  # it was failed for good, and then somebody asked for a retry
     if len(deaths) >= MAX_DEATHS:
         return f"{len(deaths)} processes died while they held it (attempts {', '.join(deaths)})"
-    most = definition.max_attempts if job.max_attempts is None else job.max_attempts
-    if deaths and most is not None and job.attempt > most:
+    if own is None and most is not None and job.attempt > most and job.failures[-1].died:
         return f"its process died in the last of {most} attempts"
     return None

@@ -15,7 +15,7 @@ from dataclasses import astuple, dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
-from quelmdb.errors import JobError, StoreClosedError, StoreError
+from quelmdb.errors import JobError, StaleClaim, StoreClosedError, StoreError, StoreFullError
 from quelmdb.job import Job
 from quelmdb.persistence import JobStore
 from quelmdb.runner.backoff import seconds_after
@@ -99,7 +99,13 @@ class Finisher:
                 done = self._done[:]
                 del self._done[: len(done)]
             if done:
-                self._write(done)
+                try:
+                    self._write(done)
+                except BaseException:  # Ctrl-C, and they are not to be lost
+                    with self._lock:
+                        self._done[:0] = done
+                        self.due = time.monotonic()
+                    raise
         finally:
             self._flushing.release()
 
@@ -113,15 +119,14 @@ class Finisher:
 
     def _write(self, done: list[Running]) -> None:
         try:
-            jobs = self._complete(done)
-            if jobs is not None:
-                self.counts.completed += len(jobs)
-            else:
-                jobs = self._apply([(outcome.job, outcome) for outcome in done], self._record)
-                self._count(jobs, len(done))
+            try:
+                self._write_all(done)
+            except StoreFullError:
+                if all(outcome.error is not None or outcome.result is None for outcome in done):
+                    raise
+                self._write_singly(done)
         except StoreClosedError:
             log.error("%d finished jobs are lost to a closed store", len(done))
-            return
         except StoreError as error:
             log.error("%d finished jobs wait, the store refuses them: %s", len(done), error)
             with self._lock:
@@ -129,12 +134,41 @@ class Finisher:
                 self.due = time.monotonic() + REFUSED_SECONDS
                 self.is_refused = True
             self._watch(self.due)
-            return
-        self.is_refused = False
+        else:
+            self.is_refused = False
+
+    def _write_all(self, done: Sequence[Running]) -> None:
+        jobs = self._complete(done)
+        if jobs is not None:
+            self.counts.completed += len(jobs)
+        else:
+            jobs = self._apply([(outcome.job, outcome) for outcome in done], self._record)
+            self._count(jobs, len(done))
         if log.isEnabledFor(logging.DEBUG):
             _log_each(done, jobs)
 
-    def _complete(self, done: list[Running]) -> list[Job] | None:
+    def _write_singly(self, done: list[Running]) -> None:
+        """Where the store is full: first what takes no room for a result, and then one after
+        the other. A job whose own result finds no room is failed for good. Takes what is
+        written out of `done`."""
+        small = [one for one in done if one.error is not None or one.result is None]
+        if small:
+            self._write_all(small)
+            done[:] = [one for one in done if one not in small]
+        while done:
+            outcome = done[0]
+            try:
+                self._write_all([outcome])
+            except StoreFullError as full:
+                outcome.error = _not_stored(full)
+                try:
+                    self._write_all([outcome])
+                except BaseException:
+                    outcome.error = None  # its result may find room later
+                    raise
+            del done[0]
+
+    def _complete(self, done: Sequence[Running]) -> list[Job] | None:
         """All of them as completed, the quick way; None where one stands against it."""
         if any(outcome.error is not None for outcome in done):
             return None
@@ -146,7 +180,9 @@ class Finisher:
             )
         except StoreError:
             raise
-        except Exception:  # of one of them: a claim, a result, or code of the result
+        except BaseException as raised:  # of one of them: a claim, a result, or code of the result
+            if _is_ctrl_c(raised):
+                raise
             return None
 
     def _apply(
@@ -154,6 +190,7 @@ class Finisher:
     ) -> list[Job]:
         """One transaction for all; those who cannot take part are left out. Returns the jobs
         as they are stored now."""
+        before: list[Job] = []
         while pending:
             try:
                 with self._store.batch() as batch:
@@ -161,13 +198,27 @@ class Finisher:
                         record(batch, what)
             except JobError as error:
                 rest = [one for one in pending if one[0].id != error.job_id]
-                log.warning("job %s is left as it is: %s", error.job_id, error)
+                stale = next((what for job, what in pending if job.id == error.job_id), None)
+                completed = isinstance(error, StaleClaim) and self._completed_itself(stale)
+                if completed:
+                    before.append(completed)
+                else:
+                    log.warning("job %s is left as it is: %s", error.job_id, error)
                 if len(rest) == len(pending):
                     raise StoreError(f"who is to blame is not known: {error}") from error
                 pending = rest
             else:
-                return batch.results
-        return []
+                return [*batch.results, *before]
+        return before
+
+    def _completed_itself(self, outcome: Running | Job | None) -> Job | None:
+        """A job that has completed itself, with its follow-ups, as it is stored."""
+        if not isinstance(outcome, Running) or outcome.error is not None:
+            return None
+        stored = self._store.find(outcome.job)
+        if stored is None or stored.status is not Status.COMPLETED:
+            return None
+        return stored if stored.claim == outcome.job.claim else None
 
     def _record(self, batch: Batch, outcome: Running) -> None:
         job, error = outcome.job, outcome.error
@@ -177,11 +228,20 @@ class Finisher:
                 return
             except (StoreError, JobError):
                 raise
-            except Exception as raised:  # an EncodeError, or what the result itself raises
-                what = f"its result cannot be stored: {type(raised).__name__}: {raised}"
-                outcome.error = error = Discard(what)
-        told = str(error) if isinstance(error, Discard) else error
-        batch.fail(job, told, self._retry_at(outcome))
+            except BaseException as raised:  # an EncodeError, or what the result itself raises
+                if _is_ctrl_c(raised):
+                    raise
+                outcome.error = error = _not_stored(raised)
+        told = _text(error) if isinstance(error, Discard) else error
+        retry_at = self._retry_at(outcome)
+        try:
+            batch.fail(job, told, retry_at)
+        except (StoreError, JobError):
+            raise
+        except BaseException as raised:  # by the error, when asked for its text
+            if _is_ctrl_c(raised):
+                raise
+            batch.fail(job, f"{type(error).__name__} (it has no text)", retry_at)
 
     def _retry_at(self, outcome: Running) -> datetime | None:
         job, error = outcome.job, outcome.error
@@ -208,6 +268,33 @@ class Finisher:
                 counts.retried += 1
 
 
+def _not_stored(why: BaseException) -> Discard:
+    return Discard(f"its result cannot be stored: {type(why).__name__}: {_text(why)}")
+
+
+def _text(error: BaseException) -> str:
+    """Never raises, as the error of a worker might."""
+    try:
+        return str(error)
+    except BaseException:
+        return f"{type(error).__name__} (it has no text)"
+
+
+def _repr(error: BaseException) -> str:
+    try:
+        return repr(error)
+    except BaseException:
+        return type(error).__name__
+
+
+def _is_ctrl_c(raised: BaseException) -> bool:
+    """Whether it came from outside, and not from a job."""
+    return (
+        isinstance(raised, KeyboardInterrupt)
+        and threading.current_thread() is threading.main_thread()
+    )
+
+
 def _log_each(done: Sequence[Running], jobs: Sequence[Job]) -> None:
     stored = {job.id: job for job in jobs}
     for outcome in done:
@@ -219,5 +306,5 @@ def _log_each(done: Sequence[Running], jobs: Sequence[Job]) -> None:
             "lost" if job is None else job.status,
             outcome.seconds,
             outcome.job.attempt,
-            "" if outcome.error is None else f": {outcome.error!r}",
+            "" if outcome.error is None else f": {_repr(outcome.error)}",
         )

@@ -2,8 +2,9 @@
 many of them may run at once.
 
 Short jobs are claimed ahead, some `AHEAD_SECONDS` of work; long ones are not, so that other
-processes get them. Nor are those of a worker with a single attempt: where the process dies,
-only jobs that had begun shall lose it.
+processes get them. Nor are those of a worker with a single attempt, or of which this one is the
+last that they ask for themselves: where the process dies, only jobs that had begun shall lose
+it.
 """
 
 from __future__ import annotations
@@ -19,13 +20,14 @@ from quelmdb.runner.workers import Definition
 
 AHEAD_SECONDS: Final = 0.02
 MOST_AHEAD: Final = 500
+_SINGLE: Final = 64  # claims that follow a job in its last attempt
 _LATEST: Final = 0.2  # the weight of the latest job in the mean duration
 
 
 class Lane:
     """The jobs of one worker in this process."""
 
-    __slots__ = ("ahead", "definition", "held", "parked", "running", "seconds", "width")
+    __slots__ = ("ahead", "definition", "held", "parked", "running", "seconds", "single", "width")
 
     def __init__(self, definition: Definition, width: int) -> None:
         self.definition = definition
@@ -34,6 +36,7 @@ class Lane:
         self.held = 0  # claimed: those that run, and those that wait
         self.parked: deque[Job] = deque()  # claimed, and more than may run at once
         self.ahead = 1  # how many are claimed for each that can run at once
+        self.single = 0  # as many claims are of no more than can begin
         self.seconds: float | None = None  # the mean duration
 
     def ran(self, seconds: float) -> None:
@@ -46,6 +49,9 @@ class Lane:
     def grow(self) -> None:
         """Claims further ahead the next time, where its jobs are short."""
         if self.seconds is None or self.definition.max_attempts == 1:
+            return
+        if self.single:
+            self.single -= 1
             return
         if self.ahead * self.seconds * 2 <= AHEAD_SECONDS:
             self.ahead = min(self.ahead * 4, MOST_AHEAD, int(AHEAD_SECONDS / self.seconds) or 1)
@@ -77,6 +83,18 @@ class Pool:
                 return job, lane
             lane.parked.append(job)
         return None
+
+    def is_too_early(self, job: Job) -> bool:
+        """Whether a job that was claimed is in the last attempt that it asks for itself, and
+        cannot begin at once."""
+        if job.max_attempts is None or job.attempt < job.max_attempts:
+            return False
+        lane = self.lanes[job.worker or ""]
+        lane.ahead, lane.single = 1, _SINGLE
+        return (
+            len(self.running) + len(self.queue) >= self.width
+            or lane.running + sum(one.worker == job.worker for one in self.queue) >= lane.width
+        )
 
     def empty(self) -> list[Job]:
         """Takes away all that wait."""

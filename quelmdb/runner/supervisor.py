@@ -43,7 +43,7 @@ _LAST_WORDS: Final = 5.0  # seconds that a process has to give back what it hold
 _SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 
 _STOP, _NOW = "stop", "now"  # to a process
-_READY, _COUNTS, _RETIRING = "ready", "counts", "retiring"  # from it
+_READY, _COUNTS, _RETIRING, _OVER = "ready", "counts", "retiring", "over"  # from it
 
 
 def work(
@@ -129,6 +129,7 @@ class _Child:
         self.counts = Counts()
         self.is_ready = False
         self.is_leaving = False  # it has a successor already
+        self.is_over = False  # it says so itself: a job that ends its process does not
 
     def hear(self) -> None:
         """Takes in what it has said."""
@@ -141,6 +142,8 @@ class _Child:
                     self.counts = Counts(*values)
                 elif kind == _RETIRING:
                     self.is_leaving = True
+                elif kind == _OVER:
+                    self.is_over = True
 
     def say(self, what: str) -> None:
         with suppress(OSError):
@@ -221,7 +224,7 @@ class _Supervisor:
         self._children.remove(child)
         self._ended = self._ended + child.counts
         code = child.process.exitcode or 0
-        if code in (DONE, EARLY):
+        if code in (DONE, EARLY) and child.is_over:
             self._crashes = 0
             if code == DONE and self._until_empty and self._size:
                 self._size -= 1  # nothing is left to do
@@ -338,7 +341,9 @@ def _main(
             logging.shutdown()
             if not process.is_retiring:
                 store.close()
+            tell(_OVER)
             os._exit(code)
+    tell(_OVER)
     sys.exit(code)
 
 

@@ -106,12 +106,17 @@ class CancelRules(JobStoreHarness):
         clock.advance(9 * _SECOND)
         assert store.claim() == []
 
-    def test_who_has_used_up_its_attempts_is_failed_though_it_was_asked_to_stop(
+    def test_who_was_asked_to_stop_is_cancelled_though_its_attempts_are_used_up(
         self, store: JobStore, clock: ManualClock
     ) -> None:
         claimed = claimed_new(store, max_attempts=1)
         store.cancel(claimed)
-        assert store.fail(claimed, "oh", clock.time).status is Status.FAILED
+        assert store.fail(claimed, "oh", clock.time).status is Status.CANCELLED
+
+    def test_what_was_started_without_a_claim_is_cancelled_at_once(self, store: JobStore) -> None:
+        job = store.insert(Job("a", status="started", unique_key="k"))
+        assert store.cancel(job).status is Status.CANCELLED
+        assert store.insert(Job("a", unique_key="k")).id != job.id
 
     def test_what_is_released_when_asked_to_stop_is_cancelled(
         self, store: JobStore, clock: ManualClock
@@ -149,12 +154,6 @@ class CancelRules(JobStoreHarness):
         assert not store.cancel_requested(again)
         assert store.cancel_requested(claimed)
         assert store.release(again).status is Status.QUEUED
-
-    def test_a_request_can_be_made_of_what_nobody_holds(self, store: JobStore) -> None:
-        job = store.insert(Job("a", status="started"))
-        assert store.cancel(job).status is Status.STARTED
-        store.update(job.replace(status="queued"))
-        assert not store.cancel_requested(claim_one(store))
 
     def test_who_no_longer_holds_a_job_should_stop(
         self, store: JobStore, clock: ManualClock
@@ -237,7 +236,7 @@ class CancelRules(JobStoreHarness):
         by_status = {job.status: job for job in jobs}
         assert cancelled == [
             claimed.replace(updated_at=clock.time),
-            by_status[Status.STARTED].replace(updated_at=clock.time),
+            by_status[Status.STARTED].replace(status="cancelled", updated_at=clock.time),
             by_status[Status.QUEUED].replace(status="cancelled", updated_at=clock.time),
             by_status[Status.SCHEDULED].replace(status="cancelled", updated_at=clock.time),
         ]

@@ -63,7 +63,7 @@ class EventRules(JobStoreHarness):
         heard = Heard(store)
         clock.advance(_SECOND)
         claimed = store.claim("a", limit=9)
-        assert heard.take(6) == [Event("claimed", job, 1.0) for job in claimed]
+        assert heard.take(6) == [Event("claimed", job, 1.0, Status.QUEUED) for job in claimed]
 
     @pytest.mark.parametrize(("is_asked", "end", "kind"), ENDINGS.values(), ids=ENDINGS.keys())
     def test_an_ending_tells_how_long_a_job_was_started(
@@ -109,7 +109,7 @@ class EventRules(JobStoreHarness):
         store = life.reopen()
         heard = Heard(store)
         rescued = store.rescue()
-        assert heard.take(3) == [Event("rescued", job, 2.0) for job in rescued]
+        assert heard.take(3) == [Event("rescued", job, 2.0, Status.STARTED) for job in rescued]
         assert [job.status for job in rescued] == ["queued", "failed", "cancelled"]
         store.claim("a")
         assert heard.one().kind == "claimed"

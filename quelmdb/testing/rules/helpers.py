@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future
@@ -23,8 +24,11 @@ NO_ID_OF_A_JOB: Final[list[Any]] = [None, 0, -1, True, 1.0, "1", 2**63, Job("a")
 
 
 def label(value: object) -> str:
-    """A short name for a value in the name of a test."""
-    return value.__name__ if isinstance(value, type) else repr(value)[:24]
+    """A short name for a value in the name of a test: without addresses, which differ from
+    process to process."""
+    if isinstance(value, type):
+        return value.__name__
+    return re.sub(r" at 0x[0-9a-f]+", "", repr(value))[:24]
 
 
 def ids(jobs: Iterable[Job]) -> list[int | None]:

@@ -118,11 +118,11 @@ class RescueRules(JobStoreHarness):
         assert [(failure.error, failure.died) for failure in cancelled.failures] == [(DIED, True)]
         assert ids(store.claim(limit=9)) == [other.id]
 
-    def test_who_has_used_up_its_attempts_is_failed_though_it_was_to_stop(self, life: Life) -> None:
+    def test_who_was_to_stop_is_cancelled_though_its_attempts_are_used_up(self, life: Life) -> None:
         claimed = claimed_new(life.store, max_attempts=1)
         life.store.cancel(claimed)
-        (failed,) = life.reopen().rescue()
-        assert failed.status is Status.FAILED
+        (cancelled,) = life.reopen().rescue()
+        assert cancelled.status is Status.CANCELLED
 
     def test_a_claim_rescues_where_there_would_be_too_few(self, life: Life) -> None:
         life.store.insert_many([Job("a")] * 5)
