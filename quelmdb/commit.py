@@ -23,8 +23,8 @@ from quelmdb.append import Append, append_all
 from quelmdb.engine import Transaction, abort
 from quelmdb.environment import Environment
 from quelmdb.errors import QuelmdbError, StoreError
-from quelmdb.events import Event, Hook
 from quelmdb.gate import Gate
+from quelmdb.listeners import Listeners
 from quelmdb.owners import Owners
 from quelmdb.requests import Request, Unreceived, Verb, WaitingRequest
 from quelmdb.writer import Writer
@@ -57,9 +57,7 @@ class Committer:
         self._next_generation = next_generation
         self._writer = Writer(environment, owners)
         self._wake = wake
-        self.hooks: list[Hook] = []
-        """Those who listen to what becomes of jobs."""
-        self._events: SimpleQueue[Event] = SimpleQueue()  # committed, and not told yet
+        self.listeners = Listeners()
         self._gate = None if environment.readonly else gate  # it would need to be written to
         self._leave: Callable[[], object] = _nothing if gate is None else gate.leave
         self._requests: SimpleQueue[Request[Any] | None] = SimpleQueue()
@@ -106,7 +104,7 @@ class Committer:
                         self._busy = busy if busy == me else 0
                         self._leave()
                 if outcome:
-                    self._tell()
+                    self.listeners.tell()
                     return outcome[0]
             except BaseException as error:
                 if outcome and unreceived is not None:
@@ -164,17 +162,6 @@ class Committer:
             request.error = gone()
             _deliver(request)
 
-    def listen(self, hook: Hook) -> Callable[[], None]:
-        """As `JobStore.listen`."""
-        listener = [hook]  # the same hook may listen twice
-
-        def end() -> None:
-            if listener:
-                self.hooks.remove(listener.pop())
-
-        self.hooks.append(hook)
-        return end
-
     def pause(self) -> None:
         """Before a fork: lets a transaction of another thread end. Its stack goes into the
         child, where nobody ends it, and keeps the store from being opened again there."""
@@ -196,7 +183,7 @@ class Committer:
         self._busy = self._committer = 0
         self._paused = set()
         self._requests = SimpleQueue()
-        self._events = SimpleQueue()
+        self.listeners = Listeners()
         self._unserved = set()
         del self._writer  # it holds on to the environment
 
@@ -238,7 +225,7 @@ class Committer:
         while True:
             transaction = self._environment.begin_write()
             try:
-                self._writer.begin(transaction, now, is_heard=bool(self.hooks))
+                self._writer.begin(transaction, now, is_heard=bool(self.listeners.hooks))
                 # Who has written the last transaction knows that it was no seal.
                 known = self._writer.counters.are_known
                 if known or not self._environment.is_sealed(transaction):
@@ -318,22 +305,9 @@ class Committer:
         if writer.awakens:
             writer.awakens = False
             self._wake(writer.counters.number)
-        for event in writer.events or ():
-            self._events.put(event)
+        if writer.events:
+            self.listeners.note(writer.events)
         writer.events = None
-
-    def _tell(self) -> None:
-        """Tells those who listen, outside of transactions: they are code of the caller."""
-        while not self._events.empty():
-            try:
-                event = self._events.get_nowait()
-            except Empty:
-                return
-            for hook in list(self.hooks):
-                try:
-                    hook(event)
-                except Exception:
-                    log.exception("a hook has raised, which was told that a job is %s", event.kind)
 
     # --- The committer ------------------------------------------------------
 
@@ -390,7 +364,7 @@ class Committer:
         for request in taken:
             _deliver(request)
         try:
-            self._tell()
+            self.listeners.tell()
         except BaseException:  # of a hook; this thread goes on
             log.exception("a hook has raised")
 

@@ -234,7 +234,7 @@ class Store(StoreReader, JobStore):
 
     def listen(self, hook: Hook) -> Callable[[], None]:
         self._raise_if_ended()
-        return self._committer.listen(hook)
+        return self._committer.listeners.listen(hook)
 
     # --- The whole ----------------------------------------------------------
 

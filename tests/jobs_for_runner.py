@@ -68,7 +68,7 @@ class Exiting(Worker):
     max_attempts = None
 
     def perform(self, arguments: Any) -> None:
-        os._exit(7)
+        os._exit(7 if arguments is None else arguments)
 
 
 class KillerOnce(Worker):

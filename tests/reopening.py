@@ -216,7 +216,7 @@ class ReopeningStore(JobStore):
         with self._lock:
             if hook in self._hooks:
                 self._hooks.remove(hook)
-                self.store._committer.hooks.remove(hook)
+                self.store._committer.listeners.hooks.remove(hook)
 
     def rescue(self) -> list[Job]:
         return self._write(lambda store: store.rescue())

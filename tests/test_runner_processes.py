@@ -85,6 +85,16 @@ def test_a_job_that_kills_its_process_three_times_fails_and_costs_no_other_job_a
     assert max(job.attempt for job in neighbours) <= 2
 
 
+def test_a_job_that_ends_its_process_as_if_in_order_is_noticed(store: quelmdb.Store) -> None:
+    jobs = [Exiting.add(store, code) for code in (0, 75)]
+    with Runner(Path(store.path), JOBS, until_empty=True) as runner:
+        code, log = runner.end()
+    assert code == 0, log
+    assert [found(store, job).status for job in jobs] == [Status.FAILED] * 2
+    assert log.count("died (exit code 0)") == 3
+    assert log.count("died (exit code 75)") == 3
+
+
 def test_with_one_attempt_a_death_is_the_end(store: quelmdb.Store) -> None:
     job = KillerOnce.add(store)
     with Runner(Path(store.path), JOBS, until_empty=True) as runner:

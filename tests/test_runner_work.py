@@ -687,3 +687,153 @@ def test_a_store_that_refuses_for_a_while_loses_nothing(
     store.insert_many(perform.job() for _ in range(10))
     assert work(store, [perform]) == Counts(completed=10)
     assert {job.attempt for job in store.completed(perform)} == {1}
+
+
+def test_after_a_crash_jobs_are_not_claimed_again_and_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    @worker
+    def perform(arguments: Any) -> None: ...
+
+    @worker
+    def held(arguments: Any) -> None: ...
+
+    def opened() -> quelmdb.Store:
+        return quelmdb.open(tmp_path / "s", durability="ephemeral", capacity=16 * 2**20)
+
+    with opened() as store:
+        store.insert_many((perform if n % 8 else held).job() for n in range(2000))
+        assert len(store.claim(held, limit=2000)) == 250
+    with opened() as store:
+        claimed: list[int] = []
+        real: Callable[..., list[Job]] = store.claim
+
+        def claim(*names: str, **options: Any) -> list[Job]:
+            jobs = real(*names, **options)
+            claimed.append(len(jobs))
+            return jobs
+
+        monkeypatch.setattr(store, "claim", claim)
+        assert work(store, [perform, held]) == Counts(completed=2000)
+        assert sum(claimed) < 2.5 * 2000
+        assert len(claimed) < 1.5 * 2000
+
+
+def deaths_of(job: Job, *attempts: int, then: int = 0) -> Job:
+    """The same, whose process died in these attempts, before others that failed."""
+    now = datetime.now(UTC)
+    last = max(*attempts, then)
+    failures = [(n, now, now, "x", n in attempts) for n in (*attempts, then) if n]
+    return job.replace(id=1, attempt=last, failures=failures)
+
+
+def test_a_suspect_waits_for_a_long_job_but_not_for_long(store: JobStore) -> None:
+    ran = threading.Event()
+
+    @worker
+    def suspect(arguments: Any) -> None:
+        ran.set()
+
+    @worker
+    def long(arguments: Any) -> bool:
+        store.restore([deaths_of(suspect.job(), 1).replace(id=99)])
+        return ran.wait(PATIENCE)
+
+    job = long.add(store)
+    assert work(store, [suspect, long], threads=2) == Counts(completed=2)
+    assert found(store, job).result is True
+
+
+@pytest.mark.parametrize(
+    ("own", "deaths", "then"),
+    [(None, (1,), 3), (None, (1, 2), 3), (2, (1, 2), 0), (3, (1, 2, 3), 0), (3, (1, 2), 3)],
+)
+def test_what_an_operator_retries_is_run(
+    store: JobStore, own: int | None, deaths: tuple[int, ...], then: int
+) -> None:
+    @worker(max_attempts=3)
+    def perform(arguments: Any) -> None: ...
+
+    job = deaths_of(perform.job(max_attempts=own), *deaths, then=then)
+    store.restore([job.replace(status="failed", error="x")])
+    store.retry(1)
+    assert work(store, [perform]) == Counts(completed=1)
+
+
+def test_a_result_without_room_fails_its_job_and_no_other(tmp_path: Path) -> None:
+    @worker
+    def perform(size: int) -> bytes:
+        return b"x" * size
+
+    with quelmdb.open(tmp_path / "s", durability="ephemeral", capacity=2**20) as store:
+        jobs = [perform.add(store, size) for size in (10, 4 * 2**20, 20)]
+        assert work(store, [perform]) == Counts(completed=2, failed=1)
+        error = found(store, jobs[1]).error or ""
+        assert error.startswith("its result cannot be stored: StoreFullError: ")
+        assert [len(job.result) for job in store.completed(perform)] == [10, 20]
+
+
+def test_jobs_in_their_own_last_attempt_are_not_claimed_ahead(store: JobStore) -> None:
+    most_started = 0
+
+    @worker
+    def perform(arguments: Any) -> None:
+        nonlocal most_started
+        if arguments == "own":
+            most_started = max(most_started, store.counts(perform)[Status.STARTED])
+
+    store.insert_many(perform.job() for _ in range(40))
+    store.insert_many(perform.job("own", max_attempts=1) for _ in range(40))
+    assert work(store, [perform]) == Counts(completed=80)
+    assert {job.attempt for job in store.completed(perform)} == {1}
+    assert most_started == 1
+
+
+class Mute(Discard):
+    def __str__(self) -> str:
+        raise SystemExit
+
+    __repr__ = __str__
+
+
+class Unpacking(dict[str, int]):
+    def items(self) -> Any:
+        raise SystemExit
+
+
+def test_neither_errors_nor_results_that_raise_end_the_process(
+    store: JobStore, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Wordless(Exception):
+        __str__ = __repr__ = Mute.__str__
+
+    @worker(max_attempts=1)
+    def perform(arguments: str) -> Any:
+        if arguments == "result":
+            return Unpacking(a=1)
+        raise Mute if arguments == "discard" else Wordless
+
+    jobs = [perform.add(store, what) for what in ("discard", "error", "result")]
+    with caplog.at_level(logging.DEBUG, "quelmdb.runner"):
+        counts = work(store, [perform])
+    assert counts.failed + counts.completed == 3
+    assert found(store, jobs[0]).error == "Mute (it has no text)"
+    assert "Wordless" in (found(store, jobs[1]).error or "")
+
+
+def test_a_job_may_complete_itself_together_with_its_follow_ups(
+    store: JobStore, caplog: pytest.LogCaptureFixture
+) -> None:
+    @worker
+    def second(arguments: Any) -> None: ...
+
+    @worker
+    def first(arguments: Any) -> None:
+        with store.batch() as batch:
+            batch.complete(current().job, "done")
+            batch.insert(second.job())
+
+    job = first.add(store)
+    assert work(store, [first, second]) == Counts(completed=2)
+    assert found(store, job).result == "done"
+    assert not caplog.records

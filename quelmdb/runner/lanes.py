@@ -91,10 +91,7 @@ class Pool:
             return False
         lane = self.lanes[job.worker or ""]
         lane.ahead, lane.single = 1, _SINGLE
-        return (
-            len(self.running) + len(self.queue) >= self.width
-            or lane.running + sum(one.worker == job.worker for one in self.queue) >= lane.width
-        )
+        return len(self.running) + len(self.queue) >= self.width or lane.held >= lane.width
 
     def empty(self) -> list[Job]:
         """Takes away all that wait."""
