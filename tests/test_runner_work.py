@@ -664,29 +664,34 @@ def test_each_job_is_a_line_at_debug(store: JobStore, caplog: pytest.LogCaptureF
     assert "(attempt 1): ZeroDivisionError('division by zero')" in caplog.text
 
 
+@pytest.mark.parametrize("result", [None, "result"])
 def test_a_store_that_refuses_for_a_while_loses_nothing(
-    store: JobStore, monkeypatch: pytest.MonkeyPatch
+    store: JobStore, monkeypatch: pytest.MonkeyPatch, result: str | None
 ) -> None:
-    refusals = 2
-    real: Callable[..., Any] = store.complete_many
+    refusals = 6  # with results each attempt to write is three
 
-    def complete_many(*arguments: Any) -> Any:
-        nonlocal refusals
-        if refusals:
-            refusals -= 1
-            raise quelmdb.StoreFullError("full")
-        return real(*arguments)
+    def refusing(real: Callable[..., Any]) -> Callable[..., Any]:
+        def method(*arguments: Any) -> Any:
+            nonlocal refusals
+            if refusals:
+                refusals -= 1
+                raise quelmdb.StoreFullError("full")
+            return real(*arguments)
 
-    monkeypatch.setattr(store, "complete_many", complete_many)
+        return method
+
+    for name in ("complete_many", "batch"):
+        monkeypatch.setattr(store, name, refusing(getattr(store, name)))
     for module in ("finishing", "dispatch"):
         monkeypatch.setattr(f"quelmdb.runner.{module}.REFUSED_SECONDS", 0.05)
 
     @worker
-    def perform(arguments: Any) -> None: ...
+    def perform(arguments: Any) -> str | None:
+        return result
 
     store.insert_many(perform.job() for _ in range(10))
     assert work(store, [perform]) == Counts(completed=10)
-    assert {job.attempt for job in store.completed(perform)} == {1}
+    assert {(job.attempt, job.result) for job in store.completed(perform)} == {(1, result)}
 
 
 def test_after_a_crash_jobs_are_not_claimed_again_and_again(
@@ -765,8 +770,8 @@ def test_a_result_without_room_fails_its_job_and_no_other(tmp_path: Path) -> Non
     def perform(size: int) -> bytes:
         return b"x" * size
 
-    with quelmdb.open(tmp_path / "s", durability="ephemeral", capacity=2**20) as store:
-        jobs = [perform.add(store, size) for size in (10, 4 * 2**20, 20)]
+    with quelmdb.open(tmp_path / "s", durability="ephemeral", capacity=4 * 2**20) as store:
+        jobs = [perform.add(store, size) for size in (10, 8 * 2**20, 20)]
         assert work(store, [perform]) == Counts(completed=2, failed=1)
         error = found(store, jobs[1]).error or ""
         assert error.startswith("its result cannot be stored: StoreFullError: ")
@@ -816,7 +821,7 @@ def test_neither_errors_nor_results_that_raise_end_the_process(
     jobs = [perform.add(store, what) for what in ("discard", "error", "result")]
     with caplog.at_level(logging.DEBUG, "quelmdb.runner"):
         counts = work(store, [perform])
-    assert counts.failed + counts.completed == 3
+    assert counts == Counts(failed=3)
     assert found(store, jobs[0]).error == "Mute (it has no text)"
     assert "Wordless" in (found(store, jobs[1]).error or "")
 
