@@ -293,9 +293,7 @@ def test_a_job_is_looked_into_retried_and_cancelled_with_keys(path: str) -> None
         screen.type("c")
         screen.shows("cancel job 5? y")
         screen.type("y")
-        screen.shows("job 5 is asked to end")
-        screen.type("r")
-        screen.shows("job 5 is started: what is failed")
+        screen.shows("job 5 is cancelled")  # it was started without a claim
         screen.type("?")
         screen.shows("page up, page down")
         screen.type("?q")

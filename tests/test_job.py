@@ -238,4 +238,4 @@ def test_what_has_ended_is_left_by_retry_alone_and_started_by_claim_alone() -> N
             assert before not in ENDED or verb == "retry"
             assert (after is Status.STARTED) == ((before, verb) == (Status.QUEUED, "claim"))
             if before is Status.STARTED:
-                assert verb in ("complete", "fail", "release", "rescue")
+                assert verb in ("complete", "fail", "release", "rescue", "cancel")
