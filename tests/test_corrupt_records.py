@@ -338,7 +338,8 @@ def test_a_damaged_job_keeps_nobody_awake_and_nobody_from_the_others(
         damaged = store.insert(Job("a", run_at=run_at, status="scheduled" if run_at else "queued"))
     assert damaged.id is not None
     with raw(path) as content:
-        content.put_record(damaged.id, content.record(damaged.id)[:-1] + b"?")
+        record = content.record(damaged.id)
+        content.put_record(damaged.id, record[:-1] + bytes([record[-1] ^ 1]))
     with quelmdb.open(path) as store:
         assert store.claim("a") == []
         assert not store.wait("a", timeout=0.2)

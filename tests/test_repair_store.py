@@ -30,7 +30,8 @@ def _damaged(path: Path, **options: Any) -> list[Job]:
         store.insert_many(Job("a", {"n": n}) for n in range(10))
         jobs = [job for job in store.all() if job.id != 4]
     with raw(path) as content:
-        content.put_record(4, content.record(4)[:-1] + b"?")
+        record = content.record(4)
+        content.put_record(4, record[:-1] + bytes([record[-1] ^ 1]))
     return jobs
 
 
