@@ -5,40 +5,56 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from collections.abc import Callable
-from importlib import metadata
+from collections.abc import Callable, Iterator, Mapping
+from importlib import import_module, metadata
 from typing import Any, NoReturn
 
 import click
 
 from quelmdb.errors import QuelmdbError
 
-from . import (
-    backup,
-    cancel,
-    check,
-    compact,
-    completion,
-    demo,
-    dump,
-    info,
-    load,
-    pausing,
-    prune,
-    readers,
-    requeue,
-    retry,
-    run,
-    show,
-    top,
-)
-from . import list as listing
 from .render import say
 
 NO = 1  # the answer is no: problems found, no such job
 FAILED = 2  # bad usage, or the store cannot do it
 INTERRUPTED = 130  # what a shell reports for SIGINT
 PIPE_CLOSED = 141  # what a shell reports for SIGPIPE
+
+
+class _OnDemand(Mapping[str, click.Command]):
+    """The commands by their names. A module is imported when its command is asked for: all of
+    them take as long as one command's work."""
+
+    def __init__(self, places: Mapping[str, tuple[str, str]]) -> None:
+        """`places`: the module of each, and what it is called there."""
+        self._places = places
+
+    def __getitem__(self, name: str) -> click.Command:
+        module, attribute = self._places[name]
+        command: click.Command = getattr(import_module(f".{module}", __package__), attribute)
+        return command
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._places)
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+
+_COMMANDS = _OnDemand(
+    {
+        **{
+            name: (name, "command")
+            for name in (
+                *("info", "list", "show", "dump", "load", "backup", "check", "compact", "top"),
+                *("readers", "retry", "cancel", "requeue", "prune"),
+            )
+        },
+        "pause": ("pausing", "pause"),
+        "resume": ("pausing", "resume"),
+        **{name: (name, "command") for name in ("run", "demo", "completion")},
+    }
+)
 
 
 class Commands(click.Group):
@@ -105,6 +121,7 @@ def _version() -> str:
 
 @click.group(
     cls=Commands,
+    commands=_COMMANDS,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog="Exit codes: 0 done; 1 the answer is no (check found problems, show found no job, "
     "dump left something out, retry, cancel or requeue could not change a job that was named, "
@@ -135,27 +152,3 @@ def commands() -> None:
     if not any(isinstance(handler, _ToStderr) for handler in logger.handlers):
         logger.addHandler(_ToStderr(logging.WARNING))
         logger.propagate = False
-
-
-for _command in (
-    info.command,
-    listing.command,
-    show.command,
-    dump.command,
-    load.command,
-    backup.command,
-    check.command,
-    compact.command,
-    top.command,
-    readers.command,
-    retry.command,
-    cancel.command,
-    requeue.command,
-    prune.command,
-    pausing.pause,
-    pausing.resume,
-    run.command,
-    demo.command,
-    completion.command,
-):
-    commands.add_command(_command)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
-
 import click
 
 from quelmdb import Status
@@ -25,17 +23,14 @@ CANCEL = Verb(
 @click.command("cancel")
 @store_argument
 @ids_argument
-@filter_options(INCOMPLETE, "scheduled and queued")
+@filter_options((Status.SCHEDULED, Status.QUEUED), INCOMPLETE)
 @dry_run_option
 @yes_option
 @json_option
 def command(
     store: str,
     ids: tuple[int, ...],
-    statuses: tuple[str, ...],
-    worker: str | None,
-    older_than: timedelta | None,
-    limit: int | None,
+    chosen: Filter | None,
     dry_run: bool,
     yes: bool,
     as_json: bool,
@@ -54,6 +49,4 @@ def command(
       quelmdb cancel jobs.qdb --worker mail.welcome --dry-run
       quelmdb cancel jobs.qdb --status queued --older-than 7d --yes
     """
-    usual = (Status.SCHEDULED, Status.QUEUED)
-    chosen = Filter.of(statuses, usual, worker, older_than, limit)
     perform(CANCEL, store, ids, chosen, dry_run=dry_run, yes=yes, as_json=as_json)

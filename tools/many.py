@@ -8,8 +8,9 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import wraps
 from itertools import islice
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 import click
 
@@ -19,8 +20,6 @@ from quelmdb.values import MAX_ID
 
 from .common import status_choice, time_span, worker_filter, worker_option
 from .render import printable, say
-
-F = TypeVar("F", bound=Callable[..., Any])
 
 PAGE: Final = 500  # jobs of one transaction
 
@@ -40,37 +39,52 @@ yes_option = click.option(
 )
 
 
-def filter_options(statuses: Sequence[Status], usual: str) -> Callable[[F], F]:
-    """The options of a filter: one of several statuses, `usual` where none is named."""
-    options = [
-        click.option(
-            "--status",
-            "statuses",
-            multiple=True,
-            type=status_choice(statuses),
-            help=f"Only jobs in this status; may be repeated.  [default: {usual}]",
-        ),
-        *unnamed_filter_options,
-    ]
-    return lambda function: _decorated(function, options)
+def filter_options(
+    usual: Sequence[Status], allowed: Sequence[Status] = ()
+) -> Callable[[Callable[..., object]], Callable[..., object]]:
+    """The options of a filter, which the command gets as one, `chosen`: None where none of them
+    is named. Of the `allowed` statuses (none: there is no option for it) the `usual` ones are
+    meant where none is named."""
+    options = list(_FILTER_OPTIONS)
+    if allowed:
+        help_text = "Only jobs in this status; may be repeated."
+        options.insert(
+            0,
+            click.option(
+                "--status",
+                "statuses",
+                multiple=True,
+                type=status_choice(allowed),
+                help=f"{help_text}  [default: {' and '.join(usual)}]",
+            ),
+        )
+
+    def decorate(function: Callable[..., object]) -> Callable[..., object]:
+        @wraps(function)
+        def command(
+            *,
+            worker: str | None,
+            older_than: timedelta | None,
+            limit: int | None,
+            statuses: tuple[str, ...] = (),
+            **others: Any,
+        ) -> object:
+            chosen = Filter.of(statuses, usual, worker, older_than, limit)
+            return function(chosen=chosen, **others)
+
+        decorated: Callable[..., object] = command
+        for option in reversed(options):
+            decorated = option(decorated)
+        return decorated
+
+    return decorate
 
 
-unnamed_filter_options: Final = (
+_FILTER_OPTIONS: Final = (
     worker_option,
     older_option,
     click.option("--limit", type=click.IntRange(1), help="At most so many, the oldest ids first."),
 )
-
-
-def with_filter(function: F) -> F:
-    """The options of a filter, without a status."""
-    return _decorated(function, unnamed_filter_options)
-
-
-def _decorated(function: F, options: Sequence[Callable[[F], F]]) -> F:
-    for option in reversed(options):
-        function = option(function)
-    return function
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
 from enum import Enum
 
 import click
@@ -15,10 +14,10 @@ from .many import (
     Filter,
     confirm,
     dry_run_option,
+    filter_options,
     ids_argument,
     jobs_text,
     tell,
-    with_filter,
     yes_option,
 )
 from .render import say
@@ -35,7 +34,7 @@ class Held(Enum):
 @click.command("requeue")
 @store_argument
 @ids_argument
-@with_filter
+@filter_options((Status.STARTED,))
 @click.option("--force", is_flag=True, help="Also those that a living process has claimed.")
 @dry_run_option
 @yes_option
@@ -43,9 +42,7 @@ class Held(Enum):
 def command(
     store: str,
     ids: tuple[int, ...],
-    worker: str | None,
-    older_than: timedelta | None,
-    limit: int | None,
+    chosen: Filter | None,
     force: bool,
     dry_run: bool,
     yes: bool,
@@ -69,7 +66,6 @@ def command(
       quelmdb requeue jobs.qdb 7 12 --force
       quelmdb requeue jobs.qdb --worker mail.welcome --older-than 1h --dry-run
     """
-    chosen = Filter.of((), (Status.STARTED,), worker, older_than, limit)
     if ids and chosen is not None:
         raise click.UsageError("ids or a filter, not both")
     if force and not ids and chosen is None:

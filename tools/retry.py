@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
-
 import click
 
 from quelmdb import Status
@@ -25,17 +23,14 @@ RETRY = Verb(
 @click.command("retry")
 @store_argument
 @ids_argument
-@filter_options(ALLOWED, "failed")
+@filter_options((Status.FAILED,), ALLOWED)
 @dry_run_option
 @yes_option
 @json_option
 def command(
     store: str,
     ids: tuple[int, ...],
-    statuses: tuple[str, ...],
-    worker: str | None,
-    older_than: timedelta | None,
-    limit: int | None,
+    chosen: Filter | None,
     dry_run: bool,
     yes: bool,
     as_json: bool,
@@ -55,5 +50,4 @@ def command(
       quelmdb retry jobs.qdb --worker mail.welcome --older-than 1h --dry-run
       quelmdb retry jobs.qdb --status failed --status cancelled --limit 100 --yes
     """
-    chosen = Filter.of(statuses, (Status.FAILED,), worker, older_than, limit)
     perform(RETRY, store, ids, chosen, dry_run=dry_run, yes=yes, as_json=as_json)
