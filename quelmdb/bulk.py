@@ -8,7 +8,7 @@ each by itself and tells its error.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from operator import itemgetter
 from typing import Final, NamedTuple
 
@@ -42,7 +42,7 @@ _COMPLETED: Final = STATUS_CODES[Status.COMPLETED]
 _FEWEST: Final = 2  # below it the lists cost more than they save
 
 
-class Plain(NamedTuple):
+class _Plain(NamedTuple):
     """Records that are plain, and what they say."""
 
     ids: Sequence[int]
@@ -53,7 +53,7 @@ class Plain(NamedTuple):
     """Where each stands among all that were found."""
 
 
-def plain_among(writer: Writer, found: Found, status: Status) -> Plain | None:
+def _plain_among(writer: Writer, found: Found, status: Status) -> _Plain | None:
     """Those of what was found that are plain and have that status; None where they are too few
     for lists, or somebody wants to be told of each."""
     if len(found) < _FEWEST or writer.events is not None or writer.new_names:
@@ -75,13 +75,17 @@ def plain_among(writer: Writer, found: Found, status: Status) -> Plain | None:
     if len(places) < _FEWEST:
         return None
     if len(places) == len(found):
-        return Plain(ids, keys, stored, headers, places)
+        return _Plain(ids, keys, stored, headers, places)
     chosen = itemgetter(*places)
-    return Plain(chosen(ids), chosen(keys), chosen(stored), chosen(headers), places)
+    return _Plain(chosen(ids), chosen(keys), chosen(stored), chosen(headers), places)
 
 
-def start_all(writer: Writer, plain: Plain, claim: int) -> list[Job]:
-    """Claims queued jobs, each under the number `claim` + its place."""
+def start_all(writer: Writer, found: Found, claim: int) -> dict[int, Job]:
+    """Claims those of the queued jobs that were found which are plain, each under the number
+    `claim` + its place; returns them by their places."""
+    plain = _plain_among(writer, found, Status.QUEUED)
+    if plain is None:
+        return {}
     owner, now = writer.owner(), writer.now
     headers = [
         (
@@ -104,11 +108,14 @@ def start_all(writer: Writer, plain: Plain, claim: int) -> list[Job]:
 
 
 def complete_all(
-    writer: Writer, plain: Plain, claims: Sequence[int], outcomes: Sequence[Content]
-) -> list[Job] | None:
-    """Completes started jobs; `claims` and `outcomes` are those of all that were found. None,
-    and nothing is changed, where one is not held under its claim, or has a result that is too
-    big for its record."""
+    writer: Writer, found: Found, claims: Sequence[int], outcomes: Sequence[Content]
+) -> dict[int, Job]:
+    """Completes those of the started jobs that were found which are plain; returns them by
+    their places. None of them, where one is not held under its claim, or has a result that is
+    too big for its record."""
+    plain = _plain_among(writer, found, Status.STARTED)
+    if plain is None:
+        return {}
     headers: list[Header] = []
     bodies: list[bytes] = []
     now = writer.now
@@ -118,11 +125,11 @@ def complete_all(
         _, _, flags, attempt, worker, _, length, created, _, claim = header
         too_big, _, extras, _ = outcomes[place]
         if claim != claims[place] or too_big:
-            return None
+            return {}
         if flags:
             merged = with_outcome(extras_of(record, length), extras)
             if merged is None:
-                return None
+                return {}
             flags, extras = merged
         headers.append(
             (RECORD_VERSION, _COMPLETED, flags, attempt, worker, 0, length, created, now, claim)
@@ -141,22 +148,17 @@ def _has_no_entry(record: bytes, length: int) -> bool:
 
 def _put(
     writer: Writer,
-    plain: Plain,
+    plain: _Plain,
     was: int,
     status: int,
     headers: Sequence[Header],
     bodies: Sequence[bytes],
-) -> list[Job]:
+) -> dict[int, Job]:
     writer.touched = True
     transaction, databases = writer.transaction, writer.databases
     keys, records = plain.keys, pack_records(plain.keys, headers, bodies)
     workers = [header[4] for header in headers]
     index.move_alike(transaction, databases, keys, workers, was, status)
     put_all(transaction, databases.jobs, list(zip(keys, records, strict=True)))
-    return plain_jobs(writer.known_workers, plain.ids, records, headers)
-
-
-def merged(plain: Plain, jobs: Sequence[Job], others: Iterable[tuple[int, Job]]) -> list[Job]:
-    """The plain jobs, and others with their places, in the order in which they were found."""
-    placed = [*zip(plain.places, jobs, strict=True), *others]
-    return [job for _, job in sorted(placed, key=itemgetter(0))]
+    jobs = plain_jobs(writer.known_workers, plain.ids, records, headers)
+    return dict(zip(plain.places, jobs, strict=True))

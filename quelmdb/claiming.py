@@ -12,7 +12,7 @@ from quelmdb.errors import CorruptRecordError
 from quelmdb.extras import outcome_of
 from quelmdb.job import Job
 from quelmdb.layout import CANCEL_REQUESTED, NEXT_CLAIM, RARE
-from quelmdb.moves import Change, Move, move_all, prepare, prepare_rare
+from quelmdb.moves import Change, Move, move_all, move_rest, prepare, prepare_rare
 from quelmdb.options import DIED
 from quelmdb.records import corrupt_record
 from quelmdb.requests import Verb
@@ -69,38 +69,19 @@ class Claim:
         """Claims these jobs; `last` was the one before them."""
         found = writer.records(ids)
         claim = writer.counters.next(NEXT_CLAIM, MAX_ID, len(ids)) if ids else 0
-        plain = None if last in ids else bulk.plain_among(writer, found, Status.QUEUED)
-        if plain is None:
-            return move_all(writer, [one for _, one in self._each(writer, found, claim, last)])
-        done = frozenset(plain.places)
-        others = self._each(writer, found, claim, last, done) if len(done) < len(ids) else []
-        jobs = bulk.start_all(writer, plain, claim)
-        if not others:
-            return jobs
-        started = move_all(writer, [one for _, one in others])
-        places = [place for place, _ in others]
-        return bulk.merged(plain, jobs, zip(places, started, strict=True))
-
-    def _each(
-        self,
-        writer: Writer,
-        found: bulk.Found,
-        claim: int,
-        last: int | None,
-        done: frozenset[int] = frozenset(),
-    ) -> list[tuple[int, Move]]:
-        """The places and the moves of those that are claimed one by one: all but the `done`."""
-        moves = []
-        for place, (job_id, key, record) in enumerate(found):
-            if place not in done:
-                try:
-                    if job_id == last:
-                        raise corrupt_record(job_id, "two workers have it in the index")
-                    moves.append((place, _start(writer, job_id, key, record, claim + place)))
-                except CorruptRecordError as error:
-                    self._report(error)
-            last = job_id
-        return moves
+        done = {} if last in ids else bulk.start_all(writer, found, claim)
+        others = {}
+        if len(done) < len(found):
+            for place, (job_id, key, record) in enumerate(found):
+                if place not in done:
+                    try:
+                        if job_id == last:
+                            raise corrupt_record(job_id, "two workers have it in the index")
+                        others[place] = _start(writer, job_id, key, record, claim + place)
+                    except CorruptRecordError as error:
+                        self._report(error)
+                last = job_id
+        return move_rest(writer, done, others)
 
 
 def _start(writer: Writer, job_id: int, key: bytes, record: bytes | None, claim: int) -> Move:

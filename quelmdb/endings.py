@@ -20,7 +20,7 @@ from quelmdb.events import Kind
 from quelmdb.extras import Extras, claimed
 from quelmdb.job import Job
 from quelmdb.layout import CANCEL_REQUESTED
-from quelmdb.moves import Change, Move, move, move_all, prepare, prepare_rare
+from quelmdb.moves import Change, Move, move, move_rest, prepare, prepare_rare
 from quelmdb.options import MAX_FAILURE, Failure, Progress
 from quelmdb.records import Content
 from quelmdb.requests import Verb
@@ -61,24 +61,16 @@ def complete_all(claims: Sequence[tuple[int, int]], outcomes: Sequence[Content])
 
     def apply(writer: Writer) -> list[Job]:
         found = writer.records([job_id for job_id, _ in claims])
-        plain = bulk.plain_among(writer, found, Status.STARTED)
-        jobs = plain and bulk.complete_all(writer, plain, [claim for _, claim in claims], outcomes)
-        done = frozenset(plain.places) if plain and jobs else ()
-        if plain and jobs and len(jobs) == len(found):
-            return jobs
-        others = []
-        for place, ((job_id, key, record), (_, claim)) in enumerate(
-            zip(found, claims, strict=True)
-        ):
-            if place not in done:
-                stored = None if record is None else verified(job_id, key, record)
-                one = _completed(writer, job_id, claim, stored, outcomes[place])
-                others.append((place, one))
-        moved = move_all(writer, [one for _, one in others])
-        if not (plain and jobs):
-            return moved
-        places = [place for place, _ in others]
-        return bulk.merged(plain, jobs, zip(places, moved, strict=True))
+        done = bulk.complete_all(writer, found, [claim for _, claim in claims], outcomes)
+        others = {}
+        if len(done) < len(found):
+            for place, ((job_id, key, record), (_, claim)) in enumerate(
+                zip(found, claims, strict=True)
+            ):
+                if place not in done:
+                    stored = None if record is None else verified(job_id, key, record)
+                    others[place] = _completed(writer, job_id, claim, stored, outcomes[place])
+        return move_rest(writer, done, others)
 
     return apply
 

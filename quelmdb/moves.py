@@ -7,6 +7,7 @@ each database is quicker than one for each job.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from operator import itemgetter
 from typing import Final, NamedTuple
 
 from quelmdb import by_option, index
@@ -166,6 +167,14 @@ def move_all(writer: Writer, prepared: Sequence[Move]) -> list[Job]:
     index.move_all(transaction, databases, entries)
     put_all(transaction, databases.jobs, [(was.key, record) for _, was, record, _ in prepared])
     return [job for job, _, _, _ in prepared]
+
+
+def move_rest(writer: Writer, done: dict[int, Job], others: dict[int, Move]) -> list[Job]:
+    """Puts `others`, and returns them and what is `done` already, by their places."""
+    if not others:
+        return list(done.values())
+    moved = zip(others, move_all(writer, list(others.values())), strict=True)
+    return [job for _, job in sorted([*done.items(), *moved], key=itemgetter(0))]
 
 
 def _made(
