@@ -66,7 +66,8 @@ class Wanted(NamedTuple):
         if self.capacity != capacity:
             raise DurabilityError(
                 f"{path} was created with a capacity of {capacity:,} bytes, and {self.capacity:,} "
-                "are asked for; open it without naming one, or load a dump of it into a new store",
+                "are asked for; open it without naming one (`compact` gives it a larger one, and a "
+                "dump loaded into a new store any)",
                 path=path,
                 expected=self.capacity,
                 found=capacity,

@@ -261,7 +261,7 @@ class FixedRoom:
         return StoreFullError(
             f"{self._path} is full: it has a capacity of {self._capacity:,} bytes, of which "
             f"{self._kept:,} are kept for claims and completions; nothing was changed; destroy "
-            f"jobs, or load a dump of it into a store with more ({reason})",
+            f"jobs, or compact it into a larger one: quelmdb compact --capacity ({reason})",
             path=str(self._path),
         )
 

@@ -44,9 +44,9 @@ def percentage(text: str) -> float:
 def command(store: str, if_wasted: float, capacity: int | None, as_json: bool) -> None:
     """Puts a copy without holes in the place of the store's file, also while it is used.
 
-    Readers and runners go on; writers wait while it is copied, about a second for a
-    million jobs' worth of index and record each. The old file is deleted when nobody reads it
-    any more. Needs as much free space as is in use. A crash in the middle changes nothing.
+    Readers go on; writers wait while it is copied, some three seconds for a million small jobs.
+    The old file is deleted when nobody reads it any more. Needs as much free space as is in
+    use. A crash in the middle changes nothing.
 
     \b
     Example:
