@@ -8,6 +8,7 @@ from typing import Final, Literal, NamedTuple
 
 from quelmdb.job import Job
 from quelmdb.status import Status
+from quelmdb.values import headline
 
 Kind = Literal["claimed", "completed", "failed", "retried", "rescued", "released", "cancelled"]
 
@@ -42,7 +43,7 @@ def log_to(logger: logging.Logger) -> Hook:
         level = _LEVELS.get(event.kind, logging.DEBUG)
         if logger.isEnabledFor(level):
             kind, job, seconds, _ = event
-            why = "" if job.error is None or kind == "claimed" else f": {_last_line(job.error)}"
+            why = "" if job.error is None or kind == "claimed" else f": {headline(job.error)}"
             logger.log(
                 level,
                 "job %s of %s, attempt %d: %s after %.3f s%s",
@@ -56,7 +57,3 @@ def log_to(logger: logging.Logger) -> Hook:
             )
 
     return hook
-
-
-def _last_line(error: str) -> str:
-    return error.rstrip().rpartition("\n")[2]

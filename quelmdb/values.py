@@ -142,6 +142,13 @@ def shortened(text: str, limit: int) -> str:
     return text[:half] + _CUT + text[-half:]
 
 
+def headline(error: str) -> str:
+    """The line of an error that says most: of a traceback the last one, where Python names the
+    exception, of any other text the first."""
+    lines = error.strip().splitlines() or [""]
+    return lines[-1 if lines[0].startswith("Traceback") else 0]
+
+
 def count_of(name: str, value: int, limit: int) -> int:
     """`value` where it is an int from 0 to `limit`. Raises `InvalidJobError`."""
     if type(value) is not int or not 0 <= value <= limit:

@@ -23,7 +23,7 @@ from quelmdb.options import (
     Progress,
 )
 from quelmdb.status import ENDED, INCOMPLETE, TRANSITIONS
-from quelmdb.values import MAX_ATTEMPT, MAX_ID, MAX_WORKER_BYTES
+from quelmdb.values import MAX_ATTEMPT, MAX_ID, MAX_WORKER_BYTES, headline
 
 NOON = datetime(2026, 2, 3, 12, tzinfo=UTC)
 WHOLE = Job(
@@ -239,3 +239,16 @@ def test_what_has_ended_is_left_by_retry_alone_and_started_by_claim_alone() -> N
             assert (after is Status.STARTED) == ((before, verb) == (Status.QUEUED, "claim"))
             if before is Status.STARTED:
                 assert verb in ("complete", "fail", "release", "rescue", "cancel")
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        ("", ""),
+        ("oh", "oh"),
+        ("first\nsecond", "first"),
+        ("Traceback (most recent call last):\n  File\nValueError: no\n", "ValueError: no"),
+    ],
+)
+def test_a_headline_is_the_line_that_says_most(error: str, line: str) -> None:
+    assert headline(error) == line

@@ -26,6 +26,7 @@ from rich.text import Text
 from quelmdb import Job, Status
 from quelmdb.errors import CorruptRecordError, DecodeError
 from quelmdb.maintenance import markedjson
+from quelmdb.values import headline
 
 STYLES: Final[Mapping[Status, str]] = {
     Status.SCHEDULED: "cyan",
@@ -97,12 +98,11 @@ def arguments_of(job: Job, width: int) -> str:
 
 
 def error_of(job: Job, width: int) -> str:
-    """The first line of the job's error, cut short, or nothing."""
+    """The job's error in a line, cut short, or nothing."""
     try:
-        lines = (job.error or "").strip().splitlines()
+        return cut(headline(job.error or ""), width)
     except (DecodeError, CorruptRecordError):
         return ""
-    return cut(lines[0], width) if lines else ""
 
 
 def size(count: int) -> str:

@@ -12,7 +12,7 @@ from rich.text import Text
 from quelmdb import Failure, Job, Progress
 from quelmdb.maintenance import markedjson
 from quelmdb.maintenance.dump import fields_of, json_line
-from quelmdb.values import MAX_ID
+from quelmdb.values import MAX_ID, headline
 
 from .common import answer_no, json_option, looking_at, store_argument
 from .render import (
@@ -104,12 +104,12 @@ def _progress(progress: Progress) -> Text:
 
 
 def _failure(failure: Failure) -> Text:
-    """A line: the number of the attempt, when it ended, how long it took, and the end of its
-    error, which is where a traceback names it."""
+    """A line: the number of the attempt, when it ended, how long it took, and its
+    error in a line."""
     seconds = duration((failure.ended_at - failure.started_at).total_seconds())
     return Text.assemble(
         f"attempt {failure.attempt}, {when(failure.ended_at)}, after {seconds}: ",
-        (printable(failure.error.rstrip().rpartition("\n")[2]), "red"),
+        (printable(headline(failure.error)), "red"),
     )
 
 
