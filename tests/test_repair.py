@@ -482,7 +482,7 @@ def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
             store.complete(job, result=b"r" * (3000 if job.id == 7 else 3))
         store.insert_many(Job("priority", n, priority=n, unique_key=f"{n}") for n in range(1, 9))
         store.destroy_many(range(40, 60))
-        # As in test_damage: a flip in a meta page may undo the last commit.
+        # As in bit_flips: a flip in a meta page may undo the last commit.
         for _ in range(2):
             store.destroy(store.insert(Job("a")))
         assert store.check() == []

@@ -8,14 +8,14 @@
 | lock files opened or closed by hand              | here: lock files are opened once             |
 | an environment used after a fork                 | test_fork                                    |
 | `open_db` hangs beside a writer                  | here: opening beside a writer                |
-| no checksums                                     | test_damage, test_corrupt_records            |
-| the map size is chosen once                      | here: the map is never resized; test_map     |
-| map or disk full poisons the transaction         | test_full_disk; test_errors: an error of a   |
+| no checksums                                     | bit_flips, test_corrupt_records            |
+| the map size is chosen once                      | here: the map is never resized; limits       |
+| map or disk full poisons the transaction         | full_disk; test_errors: an error of a   |
 |                                                  | transaction leaves the store usable          |
 | disk full comes as an I/O error                  | test_errors: a short write to a full disk    |
-| disk full and a memory map: SIGBUS               | no writemap; the lock file: test_full_disk   |
+| disk full and a memory map: SIGBUS               | no writemap; the lock file: full_disk        |
 | `set_mapsize`                                    | here: the map is never resized               |
-| another process grew the map                     | test_map: a file that outgrows a small map   |
+| another process grew the map                     | limits: a file that outgrows a small map   |
 | two opens of a file in one process               | test_processes: opened twice in one process  |
 | fork: the child aborts or closes                 | test_fork: the parent goes on unharmed       |
 | fork: the parent dies, the child goes on         | test_fork: a child that outlives its parent  |
@@ -35,17 +35,17 @@
 | two PID namespaces, two processes 1              | test_filesystem                              |
 | overlayfs, a store in the lower layer            | test_filesystem                              |
 | network file systems                             | test_filesystem                              |
-| an emptied directory becomes a store             | test_damage: never made anew                 |
+| an emptied directory becomes a store             | bit_flips: never made anew                 |
 | another map size shrinks a writemap file         | test_durability: nobody resizes it           |
 | a disk is full under a writemap: SIGBUS          | test_capacity: all of it was allocated       |
 | `cp` of a live store, `env.copy`                 | no copies are made yet (backup, to come)     |
 | `env.sync` does nothing on a sync=False one      | nothing calls it: what was not synced is     |
 |                                                  | verified after a restart (test_durability)   |
-| a truncated file: SIGBUS                         | test_damage: truncated at every size         |
-| a 0-byte data file is an empty database          | test_damage: a file that is no data file     |
-| corrupt pages: SIGABRT                           | test_damage: a flipped bit; `check` verifies |
+| a truncated file: SIGBUS                         | bit_flips: truncated at every size         |
+| a 0-byte data file is an empty database          | bit_flips: a file that is no data file     |
+| corrupt pages: SIGABRT                           | bit_flips: a flipped bit; `check` verifies |
 |                                                  | pages before it follows them                 |
-| a crash during creation                          | test_crash                                   |
+| a crash during creation                          | faults: kills                                |
 | big values fragment the free list                | here: big values stand in small chunks       |
 | limits of keys and values                        | here: the longest name; the kit: refusals    |
 | integer keys of another width                    | one function packs them (test_layers: only   |

@@ -1,0 +1,63 @@
+"""The report of the last long run, and its figures in docs/durability.md."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from bench.compare.text import table
+
+HERE: Final = Path(__file__).parent
+FIGURES: Final = HERE / "report.json"
+REPORT: Final = HERE / "REPORT.md"
+DURABILITY: Final = HERE.parents[1] / "docs" / "durability.md"
+
+Tests = Mapping[str, Mapping[str, Any]]
+"""By pytest's id of a test: its `figure`, how many `seconds` it took, when it was `made`."""
+
+_ROW: Final = re.compile(r"^(\| .* \| `(tests/faults/\w+\.py::\w+)` \|).*\|$", re.M)
+_NONE: Final = "–"
+
+_INTRODUCTION: Final = """\
+# Proofs under faults
+
+The long forms of the tests in tests/faults, made by `python -m tests.faults`. Each figure is
+of a run that passed: of what a line counts, nothing acknowledged was lost and no check failed,
+unless the line says otherwise. docs/durability.md has the promises that they stand for."""
+
+
+def rendered(figures: Mapping[str, Any]) -> str:
+    """REPORT.md."""
+    rows = (
+        (f"`{test}`", told["figure"], f"{told['seconds']} s", told["made"])
+        for test, told in sorted(figures["tests"].items())
+    )
+    parts = [
+        _INTRODUCTION,
+        table(("test", "figure", "took", "on"), rows),
+        "## Machine and versions of the last run",
+        table(("", ""), (figures["machine"] | figures["versions"]).items()),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def with_figures(text: str, tests: Tests) -> str:
+    """The page with the last cell of each row that names such a test replaced by what the
+    test told; where it has parameters, by what all of them did."""
+
+    def filled(row: re.Match[str]) -> str:
+        told = [
+            each["figure"]
+            for test, each in sorted(tests.items())
+            if test.partition("[")[0] == row[2]
+        ]
+        return f"{row[1]} {'; '.join(told) or _NONE} |"
+
+    return _ROW.sub(filled, text)
+
+
+def tests_named(text: str) -> list[str]:
+    """The ids of the tests that have a row, without parameters."""
+    return [row[2] for row in _ROW.finditer(text)]
