@@ -10,6 +10,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 from typing import Final, NoReturn, TypeVar
 
@@ -30,6 +31,7 @@ from quelmdb.errors import (
     StoreError,
 )
 from quelmdb.filesystem import FixedRoom, GrowingRoom, Room, allocate_all
+from quelmdb.holding import Held, held_since
 from quelmdb.names import Names
 
 T = TypeVar("T")
@@ -76,7 +78,7 @@ class Environment:
         self.number = int(directory.name)
         """Of the generation."""
         self._uses: dict[object, int] = {}  # reads that are under way, with their threads
-        self._snapshots: dict[int, None] = {}  # by the identity of their transactions
+        self._snapshots: dict[int, Held] = {}  # by the identity of their transactions
         self._use_ended = threading.Event()
         self._room: Room | None = None
         self._next_reader_check = 0.0
@@ -183,7 +185,7 @@ class Environment:
             transaction = self.begin_read()
             if self.is_sealed(transaction):
                 raise Superseded
-            self._snapshots[id(transaction)] = None
+            self._snapshots[id(transaction)] = Held(self._data.stat(), transaction.id())
             return transaction
         except BaseException as error:
             if transaction is not None:
@@ -198,7 +200,8 @@ class Environment:
         """In the thread that began it."""
         if not self.is_gone:
             transaction.abort()
-            self._snapshots.pop(id(transaction), None)
+            if (held := self._snapshots.pop(id(transaction), None)) is not None:
+                held.close()
 
     def is_idle(self) -> bool:
         """Whether nobody reads it in this process."""
@@ -252,6 +255,10 @@ class Environment:
         """LMDB's table of readers, as it prints it."""
         return self._lmdb.readers()
 
+    def held_since(self, pid: int, thread: str, transaction: int) -> datetime | None:
+        """As `holding.held_since`."""
+        return held_since(self._data.stat(), pid, thread, transaction)
+
     def close(self, gone: Callable[[], StoreError]) -> None:
         """Waits for reads that are under way in other threads, and closes. Nobody writes
         (LMDB would wait for a writer, and make it unable to end). Every later use raises
@@ -295,6 +302,8 @@ class Environment:
         self._gone = gone
         self.is_gone = True
         self._begin = refuse
+        while self._snapshots:
+            self._snapshots.popitem()[1].close()
 
     def recyclable(self, transaction: Transaction) -> int:
         """How many bytes of the file hold nothing, about: free, or about to be."""

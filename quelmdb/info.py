@@ -23,6 +23,9 @@ class ReaderSlot:
     pid: int
     thread: str
     transaction: int | None
+    since: datetime | None
+    """When the snapshot was taken; None of a read that is none, and where the system does not
+    tell (of another user's process; anywhere but on Linux)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +88,7 @@ def store_info(opened: Opened, owners: list[Owner]) -> StoreInfo:
                 environment.names.name(transaction, number): counts(number)
                 for number in index.workers(transaction, databases)
             },
-            readers=_reader_slots(environment.readers()),
+            readers=_reader_slots(environment),
             owners=owners,
             paused=[
                 environment.names.name(transaction, number)
@@ -112,14 +115,14 @@ def _free_bytes(environment: Environment, transaction: Transaction) -> int:
     return max(environment.used_bytes() - pages * environment.page_size, 0)
 
 
-def _reader_slots(table: str) -> list[ReaderSlot]:
+def _reader_slots(environment: Environment) -> list[ReaderSlot]:
     """LMDB prints a heading, then pid, thread and transaction ("-" for none) a line."""
     slots = []
-    for line in table.splitlines():
+    for line in environment.readers().splitlines():
         fields = line.split()
         if len(fields) == 3 and fields[0].isdigit():
-            pid, thread, transaction = fields
-            slots.append(
-                ReaderSlot(int(pid), thread, None if transaction == "-" else int(transaction))
-            )
+            pid, thread = int(fields[0]), fields[1]
+            number = None if fields[2] == "-" else int(fields[2])
+            since = None if number is None else environment.held_since(pid, thread, number)
+            slots.append(ReaderSlot(pid, thread, number, since))
     return slots
