@@ -43,6 +43,7 @@ def backup(opened: Opened, target: Path) -> int:
         )
         if opened.ephemeral:
             boot.record(target / layout.BOOT_FILE)
+        (target / layout.OWNERS_FILE).touch(0o600)  # who opens it for reading makes none
         begun.rename(target / name)
     except BaseException:  # it may have taken all that was left of the disk
         shutil.rmtree(begun, ignore_errors=True)

@@ -48,6 +48,19 @@ def test_a_backup_is_a_store_with_the_same_jobs(options: dict[str, Any], path: P
 
 
 @by_durability
+def test_a_backup_is_looked_into_before_anybody_has_written_to_it(
+    options: dict[str, Any], path: Path
+) -> None:
+    target = path.with_name("copy.qdb")
+    with quelmdb.open(path, **options) as store:
+        _fill(store)
+        store.backup(target)
+    with quelmdb.open(target, readonly=True) as copy:
+        assert len(copy.all()) == 201
+        assert copy.check() == []
+
+
+@by_durability
 def test_a_stream_is_a_tar_archive_of_a_store(options: dict[str, Any], path: Path) -> None:
     stream = io.BytesIO()
     with quelmdb.open(path, **options) as store:

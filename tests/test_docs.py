@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -14,8 +17,9 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 WITH_CODE = [page for page in PAGES if "```python" in page.read_text(encoding="utf-8")]
 
 
-def _code(page: Path) -> list[str]:
-    return re.findall(r"^```python\n(.*?)^```", page.read_text(encoding="utf-8"), re.S | re.M)
+def _code(page: Path, language: str = "python") -> list[str]:
+    fenced = rf"^```{language}\n(.*?)^```"
+    return re.findall(fenced, page.read_text(encoding="utf-8"), re.S | re.M)
 
 
 @pytest.mark.parametrize("page", WITH_CODE, ids=lambda page: page.name)
@@ -26,6 +30,16 @@ def test_the_code_of_a_page_runs_from_top_to_bottom(
     namespace: dict[str, object] = {"__name__": "documentation"}
     for block in _code(page):
         exec(compile(block, str(page), "exec"), namespace)
+
+
+def test_the_commands_for_operators_run_from_top_to_bottom(tmp_path: Path) -> None:
+    script = "\n".join(_code(ROOT / "docs" / "operating.md", "sh"))
+    here = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    bash = ["bash", "-euxo", "pipefail", "-c", script]
+    ended = subprocess.run(
+        bash, cwd=tmp_path, env=os.environ | {"PATH": here}, capture_output=True, text=True
+    )
+    assert ended.returncode == 0, ended.stdout + ended.stderr
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
