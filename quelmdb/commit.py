@@ -109,6 +109,8 @@ class Committer:
             except BaseException as error:
                 if outcome and unreceived is not None:
                     unreceived(outcome[0])
+                if self._gone is not None and isinstance(error, ValueError):
+                    raise self._gone() from error  # a signal handler has closed the gate's file
                 mapped = self._environment.error_for(error)  # of the gate
                 if mapped is error:
                     raise
@@ -133,8 +135,11 @@ class Committer:
             self._unserved.discard(request)  # it may not be in the queue
             request.withdraw()
             if isinstance(error, RuntimeError):
+                where = str(self._environment.directory.parent)
                 raise StoreError(
-                    f"a thread for the write could not be started; nothing was changed: {error}"
+                    f"{where}: a thread for the write could not be started; nothing was changed; "
+                    f"end some threads, or raise their limit (ulimit -u) ({error})",
+                    path=where,
                 ) from error
             raise
         if self._gone is not None and request.take():  # closed meanwhile: nobody else takes it

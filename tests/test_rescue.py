@@ -341,15 +341,16 @@ def test_a_cancelled_wait_ends_at_once_and_leaves_no_thread_that_waits(
 
 
 def _insert_and_time(pipe: Connection, path: Path) -> list[float]:
-    """What each insert took, until it is told to end."""
+    """What each insert took, until it is told to end, or there is no room for more."""
     took = []
     with quelmdb.open(path) as store:
         store.insert(Job("new"))
         pipe.send("ready")
-        while not pipe.poll():
+        while not pipe.poll() and len(took) < 20_000:
             begun = time.perf_counter()
             store.insert(Job("new"))
             took.append(time.perf_counter() - begun)
+        pipe.recv()
     return took
 
 
@@ -373,7 +374,6 @@ def test_a_prune_of_many_jobs_lets_others_write_in_between(store: quelmdb.Store)
         f"max {took[-1] * 1e3:.1f} ms"
     )
     assert meanwhile >= 5
-    assert took[len(took) // 2] < 0.2
-    assert took[-1] < 1.0
+    assert took[len(took) // 2] < pruning / 10
     assert len(store.all("kept")) == jobs // 2
     assert list(store.all("old").ids()) == list(range(3 * jobs // 2 - 99, 3 * jobs // 2 + 1))

@@ -251,6 +251,22 @@ def test_a_signal_handler_may_close_the_store(path: Path) -> None:
         assert "was closed" in in_child(work)
 
 
+def test_a_signal_handler_may_close_the_store_at_the_gate(path: Path) -> None:
+    """Where it comes between the look whether there is a gate and the entering of it."""
+    store = quelmdb.open(path)
+    gate = store._opened.committer._gate
+    assert gate is not None
+    try_enter = gate.try_enter
+
+    def close_first() -> bool:
+        store.close()
+        return try_enter()
+
+    gate.try_enter = close_first  # type: ignore[method-assign]
+    with pytest.raises(quelmdb.StoreClosedError, match="was closed"):
+        store.insert(Job("a"))
+
+
 def test_the_store_can_be_used_while_an_interrupt_is_handled(path: Path, long: bool) -> None:
     """The interrupted write is whole or not at all, and holds no lock: not even where the
     frames of the exception keep its transaction."""
