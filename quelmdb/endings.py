@@ -114,14 +114,25 @@ def release(job_id: int, claim: int) -> Verb[Job]:
 
     def apply(writer: Writer) -> Job:
         stored = _still_held(writer.find(job_id), job_id, claim)
-        status = Status.QUEUED
-        kind: Kind = "released"
-        if stored.flags & CANCEL_REQUESTED:
-            status, kind = Status.CANCELLED, "cancelled"
-        attempt = max(stored.attempt - 1, 0)
-        moved = move(writer, prepare(writer, stored, status, attempt, 0, claim))
-        writer.tell(kind, moved, stored)
-        return moved
+        return _release(writer, stored, max(stored.attempt - 1, 0))
+
+    return apply
+
+
+def requeue_all(seen: Sequence[tuple[int, int, int | None]]) -> Verb[list[Job]]:
+    """As `Store.requeue`, of jobs that are told by id, claim and updated_at."""
+
+    def apply(writer: Writer) -> list[Job]:
+        requeued = []
+        for job_id, claim, updated_at in seen:
+            stored = writer.find(job_id)
+            if stored is None or stored.status is not Status.STARTED or stored.claim != claim:
+                continue
+            if claim:
+                requeued.append(_release(writer, stored, max(stored.attempt - 1, 0)))
+            elif stored.updated_at == updated_at:  # else it may have been started once more
+                requeued.append(_release(writer, stored, stored.attempt))
+        return requeued
 
     return apply
 
@@ -238,6 +249,16 @@ def _still_held(stored: Stored | None, job_id: int, claim: int) -> Stored:
             found=stored.claim,
         )
     return stored
+
+
+def _release(writer: Writer, stored: Stored, attempt: int) -> Job:
+    status = Status.QUEUED
+    kind: Kind = "released"
+    if stored.flags & CANCEL_REQUESTED:
+        status, kind = Status.CANCELLED, "cancelled"
+    moved = move(writer, prepare(writer, stored, status, attempt, 0, stored.claim))
+    writer.tell(kind, moved, stored)
+    return moved
 
 
 def _cancel(writer: Writer, stored: Stored) -> Job:

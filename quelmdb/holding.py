@@ -10,15 +10,10 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator
 from contextlib import suppress
 from datetime import datetime
-from typing import Final
 
 from quelmdb.values import time_of
-
-_PREFIX: Final = "/memfd:"  # of what a descriptor of it is a link to
-_SUFFIX: Final = " (deleted)"
 
 
 class Held:
@@ -27,7 +22,8 @@ class Held:
     def __init__(self, data_file: os.stat_result, transaction: int) -> None:
         self._descriptor: int | None = None
         if hasattr(os, "memfd_create"):
-            name = _name(data_file, os.getpid(), f"{threading.get_ident():x}", transaction)
+            # With the process: a child of a fork has its parent's descriptors.
+            name = f"{_file_name(data_file)} {os.getpid()} {threading.get_ident():x} {transaction}"
             with suppress(OSError):  # no descriptor left: the snapshot is worth more
                 self._descriptor = os.memfd_create(name, os.MFD_CLOEXEC)
 
@@ -37,27 +33,23 @@ class Held:
             self._descriptor = None
 
 
-def held_since(
-    data_file: os.stat_result, pid: int, thread: str, transaction: int
-) -> datetime | None:
-    """When a thread (its number in LMDB's table, hexadecimal) took its snapshot of that
-    transaction; None where it has none, or nobody knows. O(descriptors of the process)."""
-    wanted = _PREFIX + _name(data_file, pid, thread, transaction) + _SUFFIX
-    made = [when for target, when in _descriptors(pid) if target == wanted]
-    return time_of(min(made) // 1000) if made else None
-
-
-def _name(data_file: os.stat_result, pid: int, thread: str, transaction: int) -> str:
-    """A child of a fork has its parent's descriptors: hence the process."""
-    file = f"{data_file.st_dev:x}:{data_file.st_ino:x}"
-    return f"quelmdb {file} {pid} {thread} {transaction}"
-
-
-def _descriptors(pid: int) -> Iterator[tuple[str, int]]:
-    """What each is a link to, and when that was changed last, in nanoseconds since 1970."""
+def held_by(pid: int, data_file: os.stat_result) -> dict[tuple[str, int], datetime]:
+    """The snapshots of a data file that a process holds, by thread (its number in LMDB's table,
+    hexadecimal) and transaction, with the time at which each was taken. Nothing where nobody
+    knows. O(descriptors of the process)."""
+    prefix = f"/memfd:{_file_name(data_file)} {pid} "
+    found: dict[tuple[str, int], datetime] = {}
     with suppress(OSError):  # the process has ended, or is another user's
         for entry in os.scandir(f"/proc/{pid}/fd"):
             with suppress(OSError):  # closed meanwhile
                 target = os.readlink(entry.path)
-                if target.startswith(_PREFIX):
-                    yield target, os.stat(entry.path).st_mtime_ns
+                if target.startswith(prefix):
+                    thread, transaction, _ = target.removeprefix(prefix).split(" ", 2)
+                    made = time_of(os.stat(entry.path).st_mtime_ns // 1000)
+                    key = (thread, int(transaction))
+                    found[key] = min(made, found.get(key, made))
+    return found
+
+
+def _file_name(data_file: os.stat_result) -> str:
+    return f"quelmdb {data_file.st_dev:x}:{data_file.st_ino:x}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import uuid
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cache
 
 from quelmdb import by_option, index, layout
 from quelmdb.directory import Opened
@@ -95,7 +96,7 @@ def store_info(opened: Opened, owners: list[Owner]) -> StoreInfo:
                 for number in sorted(by_option.paused(transaction, databases))
             ],
             next_due=None if due is None else time_of(due),
-            free_bytes=_free_bytes(environment, transaction),
+            free_bytes=environment.recyclable(transaction),
             transaction=transaction.id(),
             next_id=layout.unpack_number(meta(layout.NEXT_ID)),
             next_claim=layout.unpack_number(meta(layout.NEXT_CLAIM)),
@@ -104,25 +105,15 @@ def store_info(opened: Opened, owners: list[Owner]) -> StoreInfo:
     return opened.read(work)
 
 
-def _free_bytes(environment: Environment, transaction: Transaction) -> int:
-    """What no database has of the file up to its last page in use. LMDB's statistics can be
-    off by some pages."""
-    pages = 0
-    for database in environment.databases:
-        if database is not None:
-            stat = transaction.stat(database)
-            pages += stat["branch_pages"] + stat["leaf_pages"] + stat["overflow_pages"]
-    return max(environment.used_bytes() - pages * environment.page_size, 0)
-
-
 def _reader_slots(environment: Environment) -> list[ReaderSlot]:
     """LMDB prints a heading, then pid, thread and transaction ("-" for none) a line."""
     slots = []
+    held_by = cache(environment.held_by)
     for line in environment.readers().splitlines():
         fields = line.split()
         if len(fields) == 3 and fields[0].isdigit():
             pid, thread = int(fields[0]), fields[1]
             number = None if fields[2] == "-" else int(fields[2])
-            since = None if number is None else environment.held_since(pid, thread, number)
+            since = None if number is None else held_by(pid).get((thread, number))
             slots.append(ReaderSlot(pid, thread, number, since))
     return slots

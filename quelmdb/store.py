@@ -222,6 +222,17 @@ class Store(StoreReader, JobStore):
     def rescue(self) -> list[Job]:
         return drive(self._claims.rescue(), self._commit, self._give_back)
 
+    def requeue(self, jobs: Iterable[Job]) -> list[Job]:
+        """Takes jobs away from whoever works on them: those that are still started as they
+        are given are put back into the queue, as by `release`, and returned. For operators.
+
+        One that was claimed must be under the claim that it carries, which is lost then. One
+        that `insert` or `update` made started must not have been written since, which its
+        updated_at tells; its attempts stay as they are. All others are passed over. Raises
+        `InvalidJobError` for what is no stored job. O(log n) each.
+        """
+        return self._commit(self._verbs.requeue(jobs))
+
     def prune(
         self,
         *statuses: Status | str,

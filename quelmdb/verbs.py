@@ -134,6 +134,14 @@ class Verbs:
     def retry_many(self, jobs_or_ids: Iterable[Job | int]) -> Verb[list[Job]]:
         return endings.retry_all([_needed_id(job_or_id) for job_or_id in jobs_or_ids])
 
+    def requeue(self, jobs: Iterable[Job]) -> Verb[list[Job]]:
+        seen = []
+        for job in jobs:
+            if not isinstance(job, Job):
+                raise InvalidJobError(f"a Job is needed, not {type(job).__name__}", found=job)
+            seen.append((_needed_id(job), job._claim, job._updated_at))
+        return endings.requeue_all(seen)
+
     def pause(self, worker: Worker) -> Verb[None]:
         name = worker_name(worker)
 

@@ -7,7 +7,7 @@ import os
 import pty
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ import quelmdb
 from quelmdb import Job, Status
 from tests.children import in_child
 from tests.damage import raw
-from tools import app, common
+from tools import app, common, requeue
 
 ROOT = Path(__file__).parents[1]
 DAY = 86_400_000_000  # microseconds
@@ -165,6 +165,7 @@ def test_a_filter_retries_what_its_dry_run_counts(
         "dry_run": True,
         "retried": len(retried),
         "passed_over": 0,
+        "refused": {},
     }
     assert ids(path, "queued") == [7, 8]
     assert done("retry", path, *options, "--yes") == {**dry, "dry_run": False}
@@ -306,6 +307,65 @@ def test_requeue_of_what_is_not_started_exits_with_1(path: str) -> None:
     facts = done("requeue", path, "3", "99", code=1)
     assert facts["refused"]["3"] == "job 3 is failed, not started"
     assert facts["refused"]["99"] == "job 99 is not stored (any more)"
+
+
+def completed(store: quelmdb.Store) -> None:
+    """By its worker, as Que does it: nothing but `update` can."""
+    store.update(Job("que", id=11, status="completed", result="done"))
+
+
+def destroyed(store: quelmdb.Store) -> None:
+    store.destroy(11)
+
+
+def started_again(store: quelmdb.Store) -> None:
+    store.update_many(Job("que", id=11, status=status) for status in ("queued", "started"))
+
+
+@pytest.mark.parametrize("options", [["11"], ["--worker", "que", "--yes"]])
+@pytest.mark.parametrize(
+    ("meanwhile", "left"),
+    [(completed, [Status.COMPLETED]), (destroyed, []), (started_again, [Status.STARTED])],
+)
+def test_requeue_changes_nothing_that_has_changed_since_it_looked(
+    path: str,
+    options: list[str],
+    meanwhile: Callable[[quelmdb.Store], None],
+    left: list[Status],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with quelmdb.open(path) as store:
+        store.insert(Job("que", status="started"))
+    decide = requeue._Requeue.may_be_taken
+    looks = iter([False] * options.count("--yes") + [True])  # a filter looks once to count
+
+    def decided(self: requeue._Requeue, job: Job) -> bool:
+        decision = decide(self, job)
+        if next(looks):
+            with quelmdb.open(path) as store:
+                meanwhile(store)
+        return decision
+
+    monkeypatch.setattr(requeue._Requeue, "may_be_taken", decided)
+    facts = done("requeue", path, *options, code=1 if options == ["11"] else 0)
+    assert (facts["requeued"], facts["passed_over"] + len(facts["refused"])) == (0, 1)
+    with quelmdb.open(path) as store:
+        assert [job.status for job in store.jobs(worker="que")] == left
+
+
+def test_requeue_takes_more_than_a_page_and_leaves_what_is_damaged(tmp_path: Path) -> None:
+    path = tmp_path / "damaged.qdb"
+    with quelmdb.open(path) as store:
+        store.insert_many([Job("que", status="started")] * 1200)
+        store.insert(Job("que", status="started", priority=1, result="x" * 20_000))
+    with raw(path) as content, content.transaction.cursor(content.databases.payloads) as cursor:
+        assert cursor.first()
+        assert cursor.delete()
+    result = invoke("requeue", str(path), "--worker", "que", "--yes")
+    told = "0 jobs taken back from dead processes; of others 1,200 requeued\n"
+    assert (result.exit_code, result.stdout) == (0, told)
+    assert "job 1201" in result.stderr
+    assert done("requeue", str(path), "1201", code=1)["refused"].keys() == {"1201"}
 
 
 # --- Prune, pause, resume --------------------------------------------------

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -91,6 +94,41 @@ def test_load_says_what_became_of_jobs_whose_ids_are_taken(path: str) -> None:
     replaced = invoke("load", path, "-", "--on-conflict", "replace", input=dump)
     assert replaced.output == f"0 jobs loaded into {path}, 5 replaced\n"
     assert invoke("dump", path).stdout_bytes == dump
+
+
+def stored(path: str) -> int:
+    """How many jobs; none where the store is not made yet."""
+    try:
+        with quelmdb.open(path, create=False, readonly=True) as store:
+            return len(store.all())
+    except quelmdb.StoreError:
+        return 0
+
+
+def test_a_load_that_is_interrupted_says_how_far_it_was(tmp_path: Path) -> None:
+    copy = str(tmp_path / "copy.qdb")
+    job = b'{"id":%d,"status":"queued","worker":"w"}\n'
+    with subprocess.Popen(
+        [sys.executable, "-m", "tools", "load", copy, "-"],
+        cwd=ROOT,
+        stdin=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as child:
+        assert child.stdin is not None
+        assert child.stderr is not None
+        child.stdin.write(b'{"quelmdb":"dump","version":1}\n')
+        child.stdin.writelines(job % n for n in range(1, 5001))
+        child.stdin.flush()
+        end = time.monotonic() + 60
+        while stored(copy) < 4000:  # it reads the pipe in blocks
+            assert time.monotonic() < end
+            time.sleep(0.05)
+        child.send_signal(signal.SIGINT)
+        assert child.wait(60) == 130
+        told = child.stderr.read().decode()
+    # A batch that is stored may not be told of yet.
+    says = r"quelmdb load: interrupted, with [34],000 jobs done: --on-conflict skip does the rest"
+    assert re.fullmatch(says, told.strip())
 
 
 # --- Completion ------------------------------------------------------------

@@ -94,6 +94,22 @@ def test_once_as_json_is_one_object(path: str) -> None:
     assert 0 <= facts["free_bytes"] <= facts["used_bytes"] <= facts["file_bytes"]
 
 
+def close_in_order(path: str) -> int:
+    """Run in a child: it has claimed, and holds nothing any more."""
+    with quelmdb.open(path) as store:
+        (job,) = store.claim("mail.welcome")
+        store.complete(job)
+    return os.getpid()
+
+
+def test_who_has_ended_and_holds_nothing_is_not_told_as_dead(path: str) -> None:
+    ended = in_child(close_in_order, path, method="spawn")
+    assert json.loads(invoke("top", path, "--once", "--json").stdout)["dead_owners"] == []
+    assert in_child(claim_and_die, path, method="spawn") == 4
+    (dead,) = json.loads(invoke("top", path, "--once", "--json").stdout)["dead_owners"]
+    assert dead != ended
+
+
 def test_with_an_interval_once_has_rates(path: str) -> None:
     facts = json.loads(invoke("top", path, "--once", "--json", "--interval", "0.1").stdout)
     assert facts["rates"] == {"inserted": 0, "claimed": 0, "completed": 0, "failed": 0}
@@ -142,8 +158,12 @@ def test_a_reader_that_is_behind_is_seen_with_its_process(path: str) -> None:
             (first,) = watch.look(store).readers
             now = 7.0
             (second,) = watch.look(store).readers
+            (head, *_) = [line.plain for line in topview.frame(watch.look(store), None, "", 99, 9)][
+                5:
+            ]
         assert (first.holder.process.pid, first.holder.behind, first.seen) == (child.pid, 2, 0)
         assert second.seen == 7
+        assert "2 behind, for 0 s" in head  # since it was taken, whenever that was seen
 
 
 def test_a_selection_stays_with_its_job_and_else_with_its_place() -> None:
@@ -215,11 +235,11 @@ def test_what_a_terminal_sends_has_names(sent: str, names: list[str]) -> None:
 class Screen:
     """A live view in a terminal of its own."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, terminal: str = "xterm-256color") -> None:
         self._ours, self.theirs = pty.openpty()
         self.size(24, 80)
         self.before = termios.tcgetattr(self.theirs)
-        environment = {**os.environ, "TERM": "xterm-256color"}
+        environment = {**os.environ, "TERM": terminal}
         for name in ("COLUMNS", "LINES"):
             environment.pop(name, None)
         self.child = subprocess.Popen(
@@ -302,6 +322,53 @@ def test_a_job_is_looked_into_retried_and_cancelled_with_keys(path: str) -> None
         assert store.counts()[Status.QUEUED] == 3
 
 
+def test_keys_change_the_job_that_is_looked_into_and_no_other(path: str) -> None:
+    with quelmdb.open(path) as store:
+        store.insert(Job("mail.welcome", status="failed"))
+    with live(path) as screen:
+        screen.type("\x1b[F")  # the last one
+        screen.shows("q quit")
+        screen.type("i")
+        screen.shows("no such host")
+        with quelmdb.open(path) as store:
+            store.retry(2)
+        for _ in range(3):  # by then it has looked, and another one would be the last
+            screen.output = ""
+            screen.shows("Esc back")
+        screen.type("r")
+        screen.shows("job 2 is queued: what is failed")
+        screen.type("\x1b?")
+        screen.shows("page up, page down")
+        screen.type("rcq")
+        screen.shows("q quit")
+        screen.type("q")
+        assert screen.ends() == 0
+    with quelmdb.open(path) as store:
+        assert list(store.failed().ids()) == [6]
+        assert len(store.jobs("started")) == 1
+
+
+def test_a_page_shows_what_a_key_has_made_of_its_job(path: str) -> None:
+    with live(path) as screen:
+        screen.type("\x1b[F")
+        screen.shows("q quit")
+        screen.type("i")
+        screen.shows("no such host")
+        screen.type("r")
+        screen.shows("job 2 is queued")
+        screen.shows("\x1b[34mqueued")  # the status
+
+
+def test_a_terminal_without_a_cursor_is_an_error_in_one_line(path: str) -> None:
+    screen = Screen(path, "dumb")
+    try:
+        assert screen.ends() == 2
+        (line,) = screen.output.splitlines()
+        assert "needs a terminal that moves its cursor, and TERM is dumb: --once" in line
+    finally:
+        screen.close()
+
+
 def test_the_view_is_live_follows_the_size_of_the_screen_and_lets_others_write(path: str) -> None:
     with live(path) as screen, quelmdb.open(path) as store:
         store.insert(Job("quite.new", status="failed"))
@@ -343,6 +410,10 @@ def test_readers_are_told_with_their_process_and_how_far_they_are_behind(path: s
         (reader,) = json.loads(invoke("readers", path, "--json").stdout)["readers"]
         assert (reader["pid"], reader["behind"]) == (child.pid, 1)
         assert reader["process_started_at"].endswith("+00:00")
+        assert reader["process_started_at"] < reader["since"]
+        assert fields[7] == reader["since"]
+        (told,) = json.loads(invoke("info", path, "--json").stdout)["readers"]
+        assert told["since"] == reader["since"]
 
 
 def keep_open(pipe: Connection, path: str) -> None:

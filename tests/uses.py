@@ -61,6 +61,7 @@ WRITES: Final[dict[str, Callable[[quelmdb.Store], Any]]] = {
     "progress": lambda store: store.progress(_JOB, 1),
     "prune": lambda store: store.prune(),
     "release": lambda store: store.release(_JOB),
+    "requeue": lambda store: store.requeue([_JOB]),
     "rescue": lambda store: store.rescue(),
     "restore": lambda store: store.restore([_JOB], on_conflict="replace"),
     "resume": lambda store: store.resume("a"),

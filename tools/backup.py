@@ -8,7 +8,7 @@ import sys
 import click
 
 from .common import json_option, looking_at, store_argument
-from .render import say, size
+from .render import say, size, to_terminal
 
 
 @click.command("backup")
@@ -26,6 +26,8 @@ def command(store: str, target: str, as_json: bool) -> None:
       quelmdb backup jobs.qdb /backups/jobs-monday.qdb
       quelmdb backup jobs.qdb - | ssh host 'mkdir jobs.qdb && tar -x -C jobs.qdb'
     """
+    if target == "-" and to_terminal():
+        raise click.UsageError("the archive is for a pipe or a file, not for a terminal")
     with looking_at(store) as opened:
         copied = opened.backup(sys.stdout.buffer if target == "-" else target)
     if target == "-":

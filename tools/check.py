@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Sequence
 from dataclasses import asdict
 
@@ -10,9 +11,10 @@ import click
 from rich.text import Text
 
 from quelmdb import Problem
-from quelmdb.maintenance.offline import repair_store
+from quelmdb.errors import CorruptStoreError
+from quelmdb.maintenance.offline import check_unopened, repair_store
 
-from .common import answer_no, json_option, looking_at, store_argument
+from .common import answer_no, json_option, looking_at, program, store_argument
 from .render import console, plain, printable, progress, say, table, to_terminal
 
 
@@ -30,7 +32,7 @@ def command(store: str, repairs: bool, as_json: bool) -> None:
     is whole, its indexes, counters and worker names anew. Nothing is lost: what is no whole job
     is set aside in a file in the store's directory (a CBOR sequence), and the damaged file
     is kept there as NNNNNN.damaged, to be deleted by you. Exits with 1 where anything was set
-    aside.
+    aside, with 2 where nothing of a store is left: it is as it was then.
 
     \b
     Example:
@@ -40,18 +42,30 @@ def command(store: str, repairs: bool, as_json: bool) -> None:
     if repairs:
         _repair(store, as_json)
         return
-    with looking_at(store) as opened:
-        with progress("checking"):
-            problems = opened.check()
-        jobs = sum(opened.counts().values())
+    with progress("checking"):
+        jobs, problems = _checked(store)
     if as_json:
         click.echo(json.dumps([asdict(problem) for problem in problems]))
     elif problems or not to_terminal():
         _print(problems)
+        if problems:
+            say(f"{program()} check {shlex.quote(store)} --repair makes a sound store of it")
     else:
         console().print(f"{jobs:,} jobs, no problems")
     if problems:
         answer_no()
+
+
+def _checked(store: str) -> tuple[int, list[Problem]]:
+    """How many jobs a store has (0 where that cannot be told), and its problems."""
+    if problems := check_unopened(store):
+        return 0, problems
+    try:
+        with looking_at(store) as opened:
+            problems = opened.check()
+            return 0 if problems else sum(opened.counts().values()), problems
+    except CorruptStoreError as error:
+        return 0, [Problem("structure", str(error))]
 
 
 def _repair(store: str, as_json: bool) -> None:

@@ -47,6 +47,7 @@ json_option = click.option("--json", "as_json", is_flag=True, help="JSON, whole 
 worker_argument = click.argument("worker", metavar="WORKER", shell_complete=_workers)
 worker_option = click.option(
     "--worker",
+    metavar="NAME",
     help="Only jobs of this worker; '' means those without one.",
     shell_complete=_workers,
 )

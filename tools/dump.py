@@ -40,8 +40,10 @@ from .render import progress, say, to_terminal
     help="Only jobs in this status; may be repeated.",
 )
 @worker_option
-@click.option("--after", type=click.IntRange(0, MAX_ID), help="Only ids above this.")
-@click.option("--limit", type=click.IntRange(1), help="At most so many, by ascending id.")
+@click.option("--after", type=click.IntRange(0, MAX_ID), metavar="ID", help="Only ids above this.")
+@click.option(
+    "--limit", type=click.IntRange(1), metavar="N", help="At most so many, by ascending id."
+)
 def command(
     store: str,
     form: str,
@@ -53,6 +55,9 @@ def command(
     """Writes jobs of a store to stdout.
 
     Every job, or those of a filter, all of one point in time.
+
+    It has jobs, and nothing else: workers that are paused are not paused in the store that it
+    is loaded into. (`quelmdb backup` copies that, too.)
 
     Workers go on meanwhile; the store grows as long as the dump is not read to
     its end. Exits with 1 where jobs were left out because their bytes could

@@ -58,7 +58,10 @@ def _as_json(info: StoreInfo) -> dict[str, object]:
     return {
         **asdict(info),
         "workers": workers,
-        "readers": [asdict(reader) for reader in info.readers],
+        "readers": [
+            {**asdict(reader), "since": reader.since and reader.since.isoformat()}
+            for reader in info.readers
+        ],
         "owners": [owner._asdict() for owner in info.owners],
         "next_due": info.next_due and info.next_due.isoformat(),
     }

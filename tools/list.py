@@ -53,11 +53,15 @@ CHUNK = 500  # lines of a table that are laid out together
 )
 @worker_option
 @click.option(
-    "--after", type=click.IntRange(0, MAX_ID), help="Only ids above this (below, with --reverse)."
+    "--after",
+    type=click.IntRange(0, MAX_ID),
+    metavar="ID",
+    help="Only ids above this (below, with --reverse).",
 )
 @click.option(
     "--limit",
     type=click.IntRange(0),
+    metavar="N",
     help=f"At most so many; 0 is all.  [default: {SCREENFUL} on a terminal, all into a pipe]",
 )
 @click.option("--reverse", is_flag=True, help="The newest first.")

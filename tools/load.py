@@ -15,7 +15,7 @@ from quelmdb.writes import OnConflict
 
 from .common import byte_count, json_option, store_argument
 from .many import jobs_text, tell
-from .render import progress
+from .render import progress, say
 
 
 @click.command("load")
@@ -54,6 +54,8 @@ def command(
     one that was started is queued. Stops at the first job that cannot be
     loaded: its id is taken, or it is malformed. What stands before it stays.
 
+    Which workers are paused is not among it: see `quelmdb dump`.
+
     With --on-conflict skip a job whose id is taken is left out, and a load that broke off
     can be done again; with replace it takes the place of what is stored, also where that
     is being worked on. At the end it says how many were loaded, skipped and replaced.
@@ -66,13 +68,24 @@ def command(
       quelmdb dump small.qdb | quelmdb load --durability ephemeral --capacity 4GiB large.qdb -
     """
     size = _size(file)
+    count = 0
+
+    def tell_progress(jobs: int) -> None:
+        nonlocal count
+        count = jobs
+        told(jobs if size is None else file.tell())
+
     with (
         quelmdb.open(store, durability=durability, capacity=capacity) as opened,
         progress("loading", size) as told,
     ):
-        done = load(
-            opened, file, lambda done: told(done if size is None else file.tell()), on_conflict
-        )
+        try:
+            done = load(opened, file, tell_progress, on_conflict)
+        except KeyboardInterrupt:
+            if count:
+                rest = "--on-conflict skip does the rest"
+                say(f"quelmdb load: interrupted, with {count:,} jobs done: {rest}")
+            raise
     line = f"{jobs_text(done.loaded)} loaded into {store}"
     line += f", {done.skipped:,} skipped" if done.skipped else ""
     line += f", {done.replaced:,} replaced" if done.replaced else ""

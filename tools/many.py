@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import wraps
 from itertools import islice
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import click
 
@@ -20,6 +20,8 @@ from quelmdb.values import MAX_ID
 
 from .common import status_choice, time_span, worker_filter, worker_option
 from .render import printable, say
+
+T = TypeVar("T")
 
 PAGE: Final = 500  # jobs of one transaction
 
@@ -83,7 +85,12 @@ def filter_options(
 _FILTER_OPTIONS: Final = (
     worker_option,
     older_option,
-    click.option("--limit", type=click.IntRange(1), help="At most so many, the oldest ids first."),
+    click.option(
+        "--limit",
+        type=click.IntRange(1),
+        metavar="N",
+        help="At most so many, the oldest ids first.",
+    ),
 )
 
 
@@ -162,9 +169,9 @@ def confirm(question: str, yes: bool) -> bool:
     return False
 
 
-def pages(ids: Iterable[int]) -> Iterator[list[int]]:
+def pages(items: Iterable[T]) -> Iterator[list[T]]:
     """Page after page of them."""
-    rest = iter(ids)
+    rest = iter(items)
     while page := list(islice(rest, PAGE)):
         yield page
 

@@ -4,7 +4,7 @@ given to a verb of the store, and what it did is told."""
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from quelmdb import Job, JobStore, Status
@@ -39,7 +39,7 @@ class Outcome:
 
     matched: int = 0
     changed: int = 0
-    refused: dict[int, str] | None = None
+    refused: dict[int, str] = field(default_factory=dict)
 
 
 def perform(
@@ -62,9 +62,9 @@ def perform(
         outcome = _by_ids(verb, store, ids)
     else:
         outcome = _by_filter(verb, store, chosen, yes)
-    for job_id, reason in (outcome.refused or {}).items():
+    for reason in outcome.refused.values():
         if not as_json:
-            say(f"quelmdb {verb.name}: {reason or f'job {job_id} cannot be changed'}")
+            say(f"quelmdb {verb.name}: {reason}")
     _tell(verb, outcome, dry_run, as_json)
     if outcome.refused:
         answer_no()
@@ -90,8 +90,7 @@ def _looked_at(verb: Verb, store: str, ids: Sequence[int], chosen: Filter | None
 
 
 def _by_ids(verb: Verb, store: str, ids: Sequence[int]) -> Outcome:
-    outcome = Outcome(matched=len(ids), refused={})
-    assert outcome.refused is not None
+    outcome = Outcome(matched=len(ids))
     with changing(store) as opened:
         for page in pages(ids):
             done = _changed(verb, opened, page, lambda error: None)
@@ -156,9 +155,8 @@ def _tell(verb: Verb, outcome: Outcome, dry_run: bool, as_json: bool) -> None:
         "dry_run": dry_run,
         verb.done: outcome.changed,
         "passed_over": passed_over,
+        "refused": {str(job_id): why for job_id, why in outcome.refused.items()},
     }
-    if outcome.refused is not None:
-        facts["refused"] = {str(job_id): why for job_id, why in outcome.refused.items()}
     would = f"would be {verb.done}" if dry_run else verb.done
     rest = f", {passed_over:,} passed over" if passed_over else ""
     tell(facts, f"{jobs_text(outcome.changed)} {would}{rest}", as_json)

@@ -34,7 +34,9 @@ from .render import progress
 )
 @worker_option
 @older_option
-@click.option("--keep", type=click.IntRange(0), help="Not the latest so many of them, by id.")
+@click.option(
+    "--keep", type=click.IntRange(0), metavar="N", help="Not the latest so many of them, by id."
+)
 @dry_run_option
 @yes_option
 @json_option

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from datetime import datetime
 from typing import NamedTuple
 
 import click
@@ -25,6 +26,8 @@ class Holder(NamedTuple):
     """That which it reads; None where it reads nothing at the moment."""
     behind: int | None
     """How many transactions were committed since. 0 keeps no old pages."""
+    since: datetime | None
+    """When the snapshot was taken, where that is known."""
 
 
 def holders(store: Store) -> list[Holder]:
@@ -37,6 +40,7 @@ def holders(store: Store) -> list[Holder]:
             slot.thread,
             slot.transaction,
             None if slot.transaction is None else max(info.transaction - slot.transaction, 0),
+            slot.since,
         )
         for slot in info.readers
         if slot.pid != os.getpid()
@@ -55,6 +59,7 @@ def holder_facts(holder: Holder) -> dict[str, object]:
         "thread": holder.thread,
         "transaction": holder.transaction,
         "behind": holder.behind,
+        "since": holder.since and holder.since.isoformat(),
     }
 
 
@@ -65,15 +70,15 @@ def holder_facts(holder: Holder) -> dict[str, object]:
 def command(store: str, clear: bool, as_json: bool) -> None:
     """Shows who reads a store.
 
-    Process, thread, the transaction whose pages it keeps, and how many were committed since.
-    While somebody reads an old one the file grows.
+    Process, thread, the transaction whose pages it keeps, how many were committed since, and
+    since when it is held. While somebody reads an old one the file grows.
 
-    LMDB notes no times: how old a snapshot is shows in how far it is behind, and it is no
-    older than its process. A store that is opened for writing clears the places of the dead,
-    then and every half minute; --clear does it now.
+    Since when is not known of processes of other users; a snapshot is no older than its
+    process. A store that is opened for writing clears the places of the dead, then and every
+    half minute; --clear does it now.
 
     Into a pipe go pid, "alive" or "dead", thread, transaction, how many behind, start of the
-    process, and its command.
+    process, its command, and since when.
 
     \b
     Example:
@@ -114,6 +119,7 @@ def _print_lines(found: list[Holder]) -> None:
             holder.behind,
             who.started_at and who.started_at.isoformat(),
             who.command,
+            holder.since and holder.since.isoformat(),
         )
 
 
@@ -122,8 +128,8 @@ def _print_table(found: list[Holder]) -> None:
     if not found:
         out.print("no readers")
         return
-    numbers = ("pid", "transaction", "behind", "began")
-    shown = table("pid", "thread", "transaction", "behind", "began", "command", right=numbers)
+    numbers = ("pid", "transaction", "behind", "held", "began")
+    shown = table("pid", "thread", "transaction", *numbers[2:], "command", right=numbers)
     shown.columns[-1].overflow = "ellipsis"
     for holder in found:
         who = holder.process
@@ -132,6 +138,7 @@ def _print_table(found: list[Holder]) -> None:
             holder.thread,
             "-" if holder.transaction is None else f"{holder.transaction:,}",
             "" if holder.behind is None else f"{holder.behind:,}",
+            age(holder.since),
             age(who.started_at),
             Text(cut(who.command or "", 200)) if who.alive else Text("dead", "red"),
         )

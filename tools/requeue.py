@@ -7,7 +7,7 @@ from enum import Enum
 import click
 
 from quelmdb import Job, Status, Store
-from quelmdb.errors import CorruptRecordError, JobNotFoundError, StaleClaim
+from quelmdb.errors import CorruptRecordError
 
 from .common import answer_no, changing, json_option, looking_at, store_argument
 from .many import (
@@ -17,6 +17,7 @@ from .many import (
     filter_options,
     ids_argument,
     jobs_text,
+    pages,
     tell,
     yes_option,
 )
@@ -138,21 +139,15 @@ class _Requeue:
         """Does it."""
         rescued = {job.id for job in self._store.rescue()}
         self.rescued = len(rescued)
-        for job in chosen.jobs(self._store) if chosen else ():
-            if self.may_be_taken(job):
-                try:
-                    self._take(job)
-                except (StaleClaim, JobNotFoundError):
-                    self.passed_over += 1
-            else:
-                self.passed_over += 1
-        for job_id in ids:
-            named = None if job_id in rescued else self._named(job_id)
-            if named is not None:
-                try:
-                    self._take(named)
-                except (StaleClaim, JobNotFoundError) as error:
-                    self.refused[job_id] = str(error)
+        for page in pages(chosen.jobs(self._store) if chosen else ()):
+            taken = self._take([job for job in page if self.may_be_taken(job)])
+            self.passed_over += len(page) - len(taken)
+        for named in pages(job_id for job_id in ids if job_id not in rescued):
+            jobs = {job_id: job for job_id in named if (job := self._named(job_id))}
+            taken = self._take(list(jobs.values()))
+            for job_id in jobs:
+                if job_id not in taken:
+                    self.refused[job_id] = f"job {job_id} has just been changed by somebody"
 
     def line(self, dry_run: bool) -> str:
         """All of it for people."""
@@ -162,12 +157,11 @@ class _Requeue:
             text += f"; of others {self.requeued:,} {would}requeued"
         return text + (f", {self.passed_over:,} passed over" if self.passed_over else "")
 
-    def _take(self, job: Job) -> None:
-        if job.claim:  # checked in the same transaction: who has finished it meanwhile has
-            self._store.release(job)
-        else:
-            self._store.update(job.replace(status=Status.QUEUED))
-        self.requeued += 1
+    def _take(self, jobs: list[Job]) -> set[int | None]:
+        """The ids of those that are taken now: who has finished one meanwhile has."""
+        taken = self._store.requeue(jobs)
+        self.requeued += len(taken)
+        return {job.id for job in taken}
 
     def _named(self, job_id: int) -> Job | None:
         """The job where it may be taken; else why not is noted."""

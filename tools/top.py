@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -23,7 +24,7 @@ from .keys import ESCAPE, Keyboard, keyboard, undisturbed
 from .render import console, printable
 from .show import field_texts
 from .topmodel import Selection, Watch, as_json
-from .topview import HELP, KEYS, frame, screen
+from .topview import HELP, HELP_KEYS, KEYS, PAGE_KEYS, frame, screen
 
 INTERVAL = 1.0
 RESIZE_SECONDS = 0.25  # how soon a change of the screen's size is seen
@@ -66,6 +67,11 @@ def command(store: str, interval: float | None, once: bool, as_object: bool) -> 
         _once(store, interval, as_object)
     elif not (sys.stdin.isatty() and sys.stdout.isatty()):
         raise click.UsageError("a live view needs a terminal: --once prints one look")
+    elif console().is_dumb_terminal:
+        raise click.UsageError(
+            "a live view needs a terminal that moves its cursor, and TERM is "
+            f"{os.environ['TERM']}: --once prints one look"
+        )
     else:
         _Top(store, interval or INTERVAL).run()
 
@@ -129,10 +135,10 @@ class _Top:
     def _draw(self, live: Live) -> None:
         width, height = self._console.size
         self._selection.follow(self._look.jobs())
-        footer = self._message or KEYS
         if self._page is None:
-            lines = frame(self._look, self._selection.id, footer, width, height)
+            lines = frame(self._look, self._selection.id, self._message or KEYS, width, height)
         else:
+            footer = self._message or (HELP_KEYS if self._page.job_id is None else PAGE_KEYS)
             lines = screen(self._page.lines(self._console), footer, width, height)
         with undisturbed():
             live.update(Group(*lines), refresh=True)
@@ -170,14 +176,19 @@ class _Top:
             self._move(_STEPS.get(key) or self._console.height // 2 * (1 if "down" in key else -1))
         elif key == "?":
             self._page = _Page(map(Text, HELP))
-        elif self._selection.id is None:
+        else:  # the selection may have moved on below a page
+            self._act(key, self._page.job_id if self._page is not None else self._selection.id)
+
+    def _act(self, key: str, job_id: int | None) -> None:
+        """What a key does to the job that people look at."""
+        if job_id is None:
             self._say("no job is selected")
         elif key in ("i", "enter"):
-            self._show(self._selection.id)
+            self._show(job_id)
         elif key == "r":
-            self._change(self._selection.id, lambda store, one: store.retry(one))
+            self._change(job_id, lambda store, one: store.retry(one))
         elif key == "c":
-            self._ask(self._selection.id)
+            self._ask(job_id)
 
     def _move(self, by: int) -> None:
         if self._page is None:
@@ -196,7 +207,7 @@ class _Top:
         if job is None:
             self._say(f"job {job_id} is not stored any more")
         else:
-            self._page = _Page(fields)
+            self._page = _Page(fields, job_id)
 
     def _ask(self, job_id: int) -> None:
         self._say(f"cancel job {job_id}? y: yes, any other key: no")
@@ -215,12 +226,15 @@ class _Top:
         finally:
             self._store = _opened(self._path)
         self._look = self._watch.look(self._store)
+        if self._page is not None:
+            self._show(job_id)
 
 
 class _Page:
-    """Text that is more than a screen."""
+    """Text that is more than a screen, about a job or none."""
 
-    def __init__(self, fields: Iterable[Text]) -> None:
+    def __init__(self, fields: Iterable[Text], job_id: int | None = None) -> None:
+        self.job_id = job_id
         self._fields = list(fields)
         self._first = 0
         self._width = 0

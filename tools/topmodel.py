@@ -17,6 +17,7 @@ from .render import error_of
 
 JOBS: Final = 100  # of each kind that are shown at most
 RATE_SECONDS: Final = 5.0  # over which rates are told
+HELD: Final = 10_000  # started jobs among which those of the dead are sought: 40 ms
 
 Clock = Callable[[], float]
 
@@ -40,10 +41,11 @@ class Running(NamedTuple):
 
 
 class Reading(NamedTuple):
-    """A reader that keeps old pages, and how long this was seen, in seconds."""
+    """A reader that keeps old pages."""
 
     holder: Holder
     seen: float
+    """How long it was seen, in seconds: it may have begun before."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,7 @@ class Look:
     failed: list[Job]
     """The latest by id."""
     dead: list[int]
-    """Process ids of owners that are dead and have not been rescued from."""
+    """Process ids of owners that are dead and still hold jobs."""
     readers: list[Reading]
 
     def jobs(self) -> list[int]:
@@ -86,9 +88,12 @@ class Watch:
             started = list(snapshot.jobs(Status.STARTED, limit=JOBS))
             oldest = next(iter(snapshot.jobs(Status.QUEUED, limit=1)), None)
             failed = list(snapshot.jobs(Status.FAILED, limit=JOBS, reverse=True))
-        owners = {owner.number: owner for owner in store.info().owners}
+            owners = {owner.number: owner for owner in store.info().owners}
+            ended = {owner.number: owner.pid for owner in owners.values() if not owner.alive}
+            sought = snapshot.jobs(Status.STARTED, limit=HELD) if ended else ()
+            holding = {job.owner for job in sought}
         running = [_running(job, owners) for job in started]
-        dead = [owner.pid for owner in owners.values() if not owner.alive]
+        dead = [pid for number, pid in ended.items() if number in holding]
         return Look(info, rates, oldest, running, failed, dead, readers)
 
     def _rates(self, now: float, info: StoreInfo) -> Rates | None:

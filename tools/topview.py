@@ -24,6 +24,8 @@ from .render import (
 from .topmodel import Look
 
 KEYS: Final = "↑↓ select  i look into  r retry  c cancel  ? help  q quit"
+PAGE_KEYS: Final = "↑↓ scroll  r retry  c cancel  Esc back"
+HELP_KEYS: Final = "↑↓ scroll  Esc back"
 HELP: Final = (
     "up, down, j, k     select a running or a failed job",
     "page up, page down, home, end",
@@ -126,9 +128,10 @@ def _readers(look: Look) -> str:
     first, *others = look.readers
     who = first.holder.process
     name = cut(who.command or "", 20) if who.alive else "dead"
+    since = first.holder.since
     text = (
         f"old pages held by pid {who.pid} ({name}): {first.holder.behind:,} behind, "
-        f"for {duration(first.seen)} or more"
+        f"for {age(since) if since else f'{duration(first.seen)} or more'}"
     )
     return text + (f"; and {len(others)} more: quelmdb readers" if others else "")
 

@@ -316,6 +316,9 @@ def _jobs(stream: io.BufferedReader) -> Iterator[tuple[str, Job]]:
                 _check_header(value)
                 continue
             if _is_end(value, number - 2):
+                # Two dumps in one stream, say: half of it would be lost, and nobody told.
+                if stream.peek(1):
+                    raise DecodeError("there is more behind the end of the dump: load one a time")
                 return
             job = _job_of(value)
         except UnsupportedFormatError:
