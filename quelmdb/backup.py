@@ -6,13 +6,17 @@ import os
 import shutil
 import tarfile
 import tempfile
+import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
 
 from quelmdb import boot, layout
-from quelmdb.directory import Opened
-from quelmdb.errors import NotAStoreError
+from quelmdb.directory import Opened, is_store
+from quelmdb.errors import NotAStoreError, StoreBusyError, StoreError
 from quelmdb.filesystem import refuse_copy_on_write, sync_directory
+from quelmdb.lockfile import LockFile
+from quelmdb.registry import mapped
 
 
 class Sink(Protocol):
@@ -23,34 +27,79 @@ class Sink(Protocol):
 
 def backup(opened: Opened, target: Path) -> int:
     """Makes a store of what `opened` has now in a new or an empty directory, synced; returns the
-    bytes of its file.
+    bytes of its file. What a backup that was killed has left there is deleted.
 
-    Raises `NotAStoreError` where there is something in the directory, `OSError`. O(jobs).
+    Raises `NotAStoreError` where there is something in the directory, or it is inside of a store,
+    `StoreBusyError` where another process makes one there, `StoreError`; nothing is left then.
+    O(jobs).
     """
+    try:
+        return _backup(opened, target)
+    except OSError as error:
+        if isinstance(error, StoreError):
+            raise
+        raise mapped(error, target) from error
+
+
+def _backup(opened: Opened, target: Path) -> int:
+    if any((parent / layout.OWNERS_FILE).exists() for parent in target.resolve().parents):
+        raise NotAStoreError(f"{target} is inside of a store; give another one", path=str(target))
+    is_new = not target.exists()
     target.mkdir(0o700, exist_ok=True)
-    if any(target.iterdir()):
+    _refuse_used(target)
+    locks = LockFile(target / layout.OWNERS_FILE, readonly=False)
+    try:
+        if not locks.try_lock(layout.MAINTENANCE_BYTE):
+            raise StoreBusyError(
+                f"another process makes a store in {target} just now", path=str(target)
+            )
+        try:
+            return _fill(opened, target)
+        except BaseException:  # it may have taken all that was left of the disk
+            _empty(target)
+            if is_new:
+                with suppress(OSError):  # somebody has put something there
+                    target.rmdir()
+            raise
+    finally:
+        locks.close()
+
+
+def _refuse_used(target: Path) -> None:
+    if any(not layout.is_litter(entry.name) for entry in target.iterdir()):
         raise NotAStoreError(
             f"{target} is not empty; give a new or an empty directory", path=str(target)
         )
+
+
+def _empty(target: Path) -> None:
+    """Deletes what a store that is not finished has in its directory."""
+    if is_store(target):  # an interrupt came behind its name
+        return
+    for entry in filter(lambda entry: layout.is_litter(entry.name), target.iterdir()):
+        if entry.is_dir():
+            shutil.rmtree(entry, ignore_errors=True)
+        else:
+            entry.unlink(missing_ok=True)
+
+
+def _fill(opened: Opened, target: Path) -> int:
+    generation = target / layout.generation_name(layout.FIRST_GENERATION)
+    begun = target / f"{time.time_ns()}.new"  # of this backup alone: no other one renames it
+    for litter in target.glob("*.new"):
+        shutil.rmtree(litter, ignore_errors=True)
     if opened.ephemeral:
         refuse_copy_on_write(target)
-    name = layout.generation_name(layout.FIRST_GENERATION)
-    begun = target / f"{name}.new"
-    try:
-        begun.mkdir(0o700)
-        opened.read(
-            lambda environment, transaction: environment.copy_compacted(transaction, begun, None)
-        )
-        if opened.ephemeral:
-            boot.record(target / layout.BOOT_FILE)
-        (target / layout.OWNERS_FILE).touch(0o600)  # who opens it for reading makes none
-        begun.rename(target / name)
-    except BaseException:  # it may have taken all that was left of the disk
-        shutil.rmtree(begun, ignore_errors=True)
-        raise
+    begun.mkdir(0o700)
+    opened.read(
+        lambda environment, transaction: environment.copy_compacted(transaction, begun, None)
+    )
+    if opened.ephemeral:
+        boot.record(target / layout.BOOT_FILE)
+    begun.rename(generation)
     sync_directory(target)
     sync_directory(target.parent)
-    return (target / name / layout.DATA_FILE).stat().st_size
+    return (generation / layout.DATA_FILE).stat().st_size
 
 
 def backup_to_stream(opened: Opened, stream: Sink, directory: str | None) -> int:

@@ -6,6 +6,7 @@ drives it decides how to wait for them: a thread by waiting, an event loop by aw
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from collections.abc import Callable, Generator, Sequence
@@ -17,7 +18,7 @@ from quelmdb import by_option, endings, index, owners
 from quelmdb.claiming import Claim, rescue
 from quelmdb.engine import Transaction
 from quelmdb.environment import Environment
-from quelmdb.errors import CorruptRecordError, InvalidJobError
+from quelmdb.errors import CorruptRecordError, InvalidJobError, StoreError
 from quelmdb.job import Job
 from quelmdb.layout import CANCEL_REQUESTED, STATUS_CODES, pack_number
 from quelmdb.owners import Owner, Owners
@@ -32,6 +33,8 @@ from quelmdb.verbs import Verbs
 T = TypeVar("T")
 
 Steps = Generator[Verb[Any], Any, T]
+
+log = logging.getLogger("quelmdb")
 
 _RESCUE_SECONDS: Final = 1.0
 _PRUNE_PAGE: Final = 1000  # jobs that are looked at, at a time
@@ -112,9 +115,16 @@ class Claims:
                 claimed = yield Claim(names, limit, damaged.append)
                 self._was_full = len(claimed) == limit
                 self._remember_damage(names, 0 if self._was_full else len(damaged))
-            if len(claimed) < limit and (yield from self.rescue()):
-                claimed += yield Claim(names, limit - len(claimed), damaged.append)
-                claimed.sort(key=lambda job: (-job.priority, job._id or 0))
+            if len(claimed) < limit:
+                try:
+                    if (yield from self.rescue()):
+                        claimed += yield Claim(names, limit - len(claimed), damaged.append)
+                        claimed.sort(key=lambda job: (-job.priority, job._id or 0))
+                except StoreError as error:
+                    if not claimed:
+                        raise
+                    # To give them back may fail for the same reason, a full disk.
+                    log.warning("claimed fewer than were asked for: %s", error)
             if damaged:
                 self._store._report_all(damaged)
         except BaseException:  # nobody will ever hear of them

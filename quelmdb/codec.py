@@ -98,8 +98,7 @@ def decode(data: bytes) -> Any:
     try:
         value = decoder.decode()
     except Exception as error:  # whatever a hostile byte makes of the decoder
-        reason = error.__cause__ or error
-        raise DecodeError(f"{len(data)} bytes are no value: {reason}") from None
+        raise DecodeError(f"{len(data)} bytes are no value: {_reason(error)}") from None
     if source.tell() != len(data):
         raise DecodeError(f"{len(data)} bytes are no single value")
     if len(data) <= _KEPT:
@@ -107,6 +106,14 @@ def decode(data: bytes) -> Any:
     if _has_simple(value):
         raise DecodeError(f"{len(data)} bytes are no value: it has one that is not written")
     return value
+
+
+def _reason(error: Exception) -> BaseException:
+    """Why something is no value. Raises `MemoryError` where it may well be one."""
+    reason = error.__cause__ or error
+    if isinstance(reason, MemoryError):
+        raise reason from None
+    return reason
 
 
 _MARK: Final = "\x1equelmdb\x1f"  # begins with what is nowhere else in it: see below
@@ -200,7 +207,7 @@ class Codec:
                 _Search(value, what, self.limit)
                 data = cbor2.dumps(value, encoders=_ENCODERS)
                 decode(data)
-        except CodecError:
+        except (CodecError, MemoryError):
             raise
         except Exception as error:  # a surrogate, or whatever the caller's own types raise
             _Search(value, what, self.limit)
@@ -366,7 +373,7 @@ def decode_sequence(stream: BufferedReader) -> Iterator[Any]:
         except cbor2.CBORDecodeEOF:
             raise DecodeError("the bytes end in the middle of it") from None
         except Exception as error:  # whatever a hostile byte makes of the decoder
-            raise DecodeError(f"the bytes are no value: {error.__cause__ or error}") from None
+            raise DecodeError(f"the bytes are no value: {_reason(error)}") from None
         yield value
 
 

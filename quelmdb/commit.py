@@ -14,6 +14,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from itertools import groupby
 from queue import Empty, SimpleQueue
 from threading import get_ident
@@ -21,9 +22,12 @@ from typing import Any, Final, TypeVar, cast
 
 from quelmdb.append import Append, append_all
 from quelmdb.engine import Transaction, abort
+from quelmdb.engine_errors import is_foreign
 from quelmdb.environment import Environment
 from quelmdb.errors import QuelmdbError, StoreError
+from quelmdb.filesystem import sync_file
 from quelmdb.gate import Gate
+from quelmdb.layout import DATA_FILE
 from quelmdb.listeners import Listeners
 from quelmdb.owners import Owners
 from quelmdb.requests import Request, Unreceived, Verb, WaitingRequest
@@ -153,7 +157,8 @@ class Committer:
         if self._committer or self._unserved:
             request = WaitingRequest(_nothing, 0)
             self.submit(request)
-            request.wait(None)
+            with suppress(StoreError):  # of the transaction: those before it were told theirs
+                request.wait(None)
 
     def close(self, gone: Callable[[], StoreError]) -> None:
         """Finishes what was submitted before. Every later use raises `gone()`."""
@@ -300,7 +305,17 @@ class Committer:
             self._committed(self._writer)
         else:
             self._writer.give_up()
+            if self._gate is not None and is_foreign(error):
+                self._sync_what_failed()
         return committed
+
+    def _sync_what_failed(self) -> None:
+        """Before anybody else writes to a full store (this process is at the gate still): where
+        LMDB could not sync its meta page it has put the former one in its place, which the disk
+        does not have yet. Without a sync the next transaction would overwrite pages that the
+        disk, after a loss of power, would take for those of the one that failed."""
+        with suppress(OSError):  # of a disk that is broken; the caller has an error already
+            sync_file(self._environment.directory / DATA_FILE)
 
     def _committed(self, writer: Writer) -> None:
         """Behind a commit; called again where an interrupt came into it."""
@@ -325,10 +340,14 @@ class Committer:
                     target=self._work, args=(ready,), name="quelmdb-committer", daemon=True
                 ).start()
                 ready.wait()
+                if not self._committer:
+                    raise RuntimeError("it has ended at once")
 
     def _work(self, ready: threading.Event) -> None:
-        me = self._committer = get_ident()
-        ready.set()
+        try:
+            me = self._committer = get_ident()
+        finally:
+            ready.set()
         while True:
             try:
                 first = self._requests.get(timeout=_IDLE_SECONDS)
@@ -337,6 +356,8 @@ class Committer:
                 if self._requests.empty() or self._committer:
                     return
                 self._committer = me  # something was put before this was seen to end
+                continue
+            except MemoryError:  # who waits is still in the queue
                 continue
             if first is not None:
                 self._serve(first)
@@ -347,6 +368,22 @@ class Committer:
     def _serve(self, first: Request[Any]) -> None:
         """Commits and delivers what waits."""
         taken: list[Request[Any]] = []
+        try:
+            self._commit_waiting(first, taken)
+        except BaseException as error:  # memory has ended: the thread goes on
+            if first not in taken and self._take(first):
+                taken.append(first)
+            for request in taken:  # of some it may not be true
+                request.error = request.error or error
+        for request in taken:
+            _deliver(request)
+        try:
+            self.listeners.tell()
+        except BaseException:  # of a hook; this thread goes on
+            log.exception("a hook has raised")
+
+    def _commit_waiting(self, first: Request[Any], taken: list[Request[Any]]) -> None:
+        """Commits what waits, and puts it into `taken`, each with what became of it."""
         with self._turn:
             self._busy = get_ident()
             try:
@@ -366,12 +403,6 @@ class Committer:
             finally:
                 self._busy = 0
                 self._leave()
-        for request in taken:
-            _deliver(request)
-        try:
-            self.listeners.tell()
-        except BaseException:  # of a hook; this thread goes on
-            log.exception("a hook has raised")
 
     def _separately(self, request: Request[Any]) -> None:
         outcome: list[Any] = []
@@ -397,7 +428,12 @@ class Committer:
 
     def _take(self, request: Request[Any]) -> bool:
         self._unserved.discard(request)
-        return request.take()
+        try:
+            return request.take()
+        except MemoryError as error:  # it can be taken once
+            request.error = error
+            _deliver(request)
+            return False
 
 
 def _try(writer: Writer, request: Request[Any]) -> None:

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import shutil
 import threading
+from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
 
@@ -23,6 +24,7 @@ from quelmdb import boot, layout
 from quelmdb.commit import Committer
 from quelmdb.durability import EPHEMERAL, FULL, Wanted
 from quelmdb.engine import Transaction, create_engine
+from quelmdb.engine_errors import is_foreign, mapped_error
 from quelmdb.environment import Environment, Superseded, Work
 from quelmdb.errors import (
     ForkedStoreError,
@@ -56,12 +58,16 @@ class Opened:
         self._mark = path / layout.BOOT_FILE
         if not is_store(path) and (not create or readonly):
             raise no_store(path)
-        _refuse_foreign_files(path)
+        if _has_foreign_files(path):
+            raise _not_a_store(path)
         self._locks = LockFile(path / layout.OWNERS_FILE, readonly=readonly)
         self.generations = Generations(path, self._locks)
         try:
             if not is_store(path):
                 self._create()
+            if not readonly:  # who made it may have died before its name was durable
+                sync_directory(path)
+                sync_directory(path.parent)
             self.ephemeral = self._mark.exists()
             self.opener = Opener(
                 path,
@@ -77,15 +83,17 @@ class Opened:
             raise
         self._retired: list[Environment] = []  # superseded, and still read
         self._sweeping = threading.Lock()
-        self.owners = Owners(self._locks)
-        gate = None if self.ephemeral else Gate(self._locks)
-        self.wakeup = Wakeup(None if readonly else path / layout.WAKEUP_FILE)
-        self.committer = Committer(
-            self.environment, self.owners, gate, self.wakeup.wake, self._move_on
-        )
-        if not readonly:  # whoever made the store may have died before its name was durable
-            sync_directory(path)
-            sync_directory(path.parent)
+        try:
+            self.owners = Owners(self._locks)
+            gate = None if self.ephemeral else Gate(self._locks)
+            self.wakeup = Wakeup(None if readonly else path / layout.WAKEUP_FILE)
+            self.committer = Committer(
+                self.environment, self.owners, gate, self.wakeup.wake, self._move_on
+            )
+        except BaseException:  # left open, it could not be opened again
+            self.environment.close(self._gone)
+            self._locks.close()
+            raise
 
     @property
     def durability(self) -> str:
@@ -129,9 +137,15 @@ class Opened:
 
     def _move_on(self) -> Environment:
         """Opens the generation that has superseded the one that is open. Called by the
-        committer, in its turn and at the gate."""
+        committer, in its turn and at the gate. Raises `StoreError`; it is tried again then by
+        who comes next."""
         old = self.environment
-        new = self.opener.open_above(old.number)
+        try:
+            new = self.opener.open_above(old.number)
+        except OSError as error:
+            if is_foreign(error):
+                raise mapped_error(error, self.path) from error
+            raise
         old.supersede()
         self._retired.append(old)
         self.environment = new
@@ -148,7 +162,8 @@ class Opened:
                 environment.close(self._gone)
                 self.generations.let_go(environment.number)
                 if not self.readonly:
-                    self.generations.delete_unread(environment.number)
+                    with suppress(OSError):  # who opens the store tries again
+                        self.generations.delete_unread(environment.number)
         finally:
             self._sweeping.release()
 
@@ -219,6 +234,11 @@ class Opened:
 def is_store(path: Path) -> bool:
     """Whether the directory has a generation. Raises `NotAStoreError` where it has one without
     its file."""
+    # Twice: what gets its name while the directory is listed may not be in the list.
+    return _lists_generation(path) or _lists_generation(path)
+
+
+def _lists_generation(path: Path) -> bool:
     found = False
     for entry in path.iterdir():
         if layout.generation_number(entry.name) is not None:
@@ -229,8 +249,8 @@ def is_store(path: Path) -> bool:
 
 
 def no_store(path: Path) -> StoreError:
-    """The error for a path where no store is."""
-    if path.is_dir() and any(not layout.is_litter(entry.name) for entry in path.iterdir()):
+    """The error for a path where no store is, or was a moment ago."""
+    if path.is_dir() and _has_foreign_files(path):
         return _not_a_store(path)
     return StoreNotFoundError(f"there is no store at {path}", path=str(path))
 
@@ -244,8 +264,7 @@ def _not_a_store(path: Path) -> NotAStoreError:
     )
 
 
-def _refuse_foreign_files(path: Path) -> None:
-    if not is_store(path) and any(not layout.is_litter(entry.name) for entry in path.iterdir()):
-        if is_store(path):  # another creator was faster
-            return
-        raise _not_a_store(path)
+def _has_foreign_files(path: Path) -> bool:
+    """Whether something is there that is not a store's, and no store, which another process may
+    be making."""
+    return any(not layout.is_litter(entry.name) for entry in path.iterdir()) and not is_store(path)

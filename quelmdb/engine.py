@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import os
 import re
+import sys
+import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from itertools import islice
+from itertools import count, islice
 from pathlib import Path
 from typing import Final, NamedTuple, TypeAlias
 
@@ -27,6 +29,9 @@ Cursor: TypeAlias = "lmdb.Cursor[bytes]"
 Database = lmdb._Database
 Engine = lmdb.Environment
 
+_LOCK_MAGIC: Final = 0xBEEFC0DE  # its first four bytes, once it is made (mdb.c)
+_ATTEMPTS: Final = 1000
+_PAUSE_SECONDS: Final = 0.001
 _LOCK_BYTES: Final = 128 + 64 * MAX_READERS  # of the lock file: a head and the slots (mdb.c)
 
 # Virtual size: without writemap a map costs nothing until it is used, and what is
@@ -89,6 +94,7 @@ def create_engine(
         raise mapped_error(error, path) from error
     if capacity is not None:
         allocate_all(path, capacity)
+    _make_lock_file(directory)
 
 
 def open_engine(directory: Path, *, ephemeral: bool, readonly: bool) -> Engine:
@@ -102,10 +108,22 @@ def open_engine(directory: Path, *, ephemeral: bool, readonly: bool) -> Engine:
         # On overlayfs the first writable open copies the file up, and who had it open
         # before goes on with the old one: done before LMDB maps it, also for reading.
         os.close(os.open(data, os.O_RDWR))
-        fill_holes(directory / layout.LOCK_FILE, _LOCK_BYTES)
+        _make_lock_file(directory)
     # An ephemeral store has the size that it was made with: LMDB would resize the file
     # under other processes where it is opened with another.
     for map_size in (0,) if ephemeral else _MAP_SIZES:
+        try:
+            return _open(directory, map_size, ephemeral=ephemeral, readonly=readonly)
+        except lmdb.MemoryError:
+            continue
+        except lmdb.Error as error:
+            raise mapped_error(error, data) from error
+    raise _no_address_space(data)
+
+
+def _open(directory: Path, map_size: int, *, ephemeral: bool, readonly: bool) -> Engine:
+    for attempt in count(1):
+        lacked_content = _lacks_content(directory / layout.LOCK_FILE)
         try:
             return lmdb.open(
                 str(directory),
@@ -119,11 +137,31 @@ def open_engine(directory: Path, *, ephemeral: bool, readonly: bool) -> Engine:
                 writemap=ephemeral and not readonly,
                 lib_version=0,
             )
-        except lmdb.MemoryError:
-            continue
-        except lmdb.Error as error:
-            raise mapped_error(error, data) from error
-    raise _no_address_space(data)
+        except lmdb.InvalidError:
+            # Whoever is the first to open it makes the content of the lock file. Where that one
+            # is killed, who waited for it within LMDB raises this; who tries again is the first.
+            if not lacked_content or attempt == _ATTEMPTS:
+                raise
+        time.sleep(_PAUSE_SECONDS)
+    raise AssertionError
+
+
+def _lacks_content(lock_file: Path) -> bool:
+    """To be asked only while this process has it not open: to close it drops its locks."""
+    try:
+        descriptor = os.open(lock_file, os.O_RDONLY)
+    except OSError:
+        return False
+    try:
+        return int.from_bytes(os.pread(descriptor, 4, 0), sys.byteorder) != _LOCK_MAGIC
+    finally:
+        os.close(descriptor)
+
+
+def _make_lock_file(directory: Path) -> None:
+    """With every slot for a reader. Together with the data file, since what is made on a disk
+    that is full then could not be opened."""
+    fill_holes(directory / layout.LOCK_FILE, _LOCK_BYTES)
 
 
 def _no_address_space(data: Path) -> StoreFullError:
@@ -157,6 +195,7 @@ def copy_compacted(
         raise mapped_error(error, data) from error
     if capacity is not None:
         allocate_all(data, capacity)
+    _make_lock_file(directory)
     sync_file(data)
     sync_directory(directory)
 

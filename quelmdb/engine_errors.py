@@ -45,7 +45,15 @@ _DAMAGED: Final = _as(
 _FULL: Final = _as(StoreFullError, "no space left; nothing was changed; free some space")
 _MISUSED: Final = _as(StoreError, "the engine refused the operation; nothing was changed")
 _UNUSABLE: Final = _as(
-    DiskError, "the engine met an error that it cannot go on from; open the store again"
+    DiskError,
+    "the engine met an error that it cannot go on from, and whether the last write was made is "
+    "unknown; close it, and open the store again",
+)
+_FAILED: Final = _as(DiskError, "reading or writing it failed")
+_UNCOMMITTED: Final = _as(
+    DiskError,
+    "writing it failed; nothing was changed, unless the next call says that the store is to be "
+    "opened again: it is unknown then",
 )
 
 # Every exception that lmdb has; a test holds the table complete.
@@ -113,8 +121,12 @@ _CODES: Final[dict[int | None, _Make]] = {
     ),
     errno.EROFS: _as(ReadOnlyStoreError, "the file system is read-only"),
     errno.EPERM: _as(StorePermissionError, "the operation is not permitted"),
-    errno.EMFILE: _as(DiskError, "this process has too many open files"),
-    errno.ENFILE: _as(DiskError, "this machine has too many open files"),
+    errno.EMFILE: _as(
+        DiskError,
+        "this process has too many open files; nothing was changed; close some, or raise its "
+        "limit (ulimit -n)",
+    ),
+    errno.ENFILE: _as(DiskError, "this machine has too many open files; nothing was changed"),
 }
 
 
@@ -141,8 +153,8 @@ def mapped_error(error: Exception, path: Path) -> StoreError:
         make = _DAMAGED
     if make is None:
         code = getattr(error, "code", getattr(error, "errno", None))
-        if code == errno.EIO and is_full(path.parent):
+        if code == errno.EIO and is_full(path):
             make = _FULL  # LMDB reports a short write as an I/O error
         else:
-            make = _CODES.get(code, _as(DiskError, "reading or writing it failed"))
+            make = _CODES.get(code, _UNCOMMITTED if "commit" in str(error) else _FAILED)
     return make(str(error), str(path))

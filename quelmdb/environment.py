@@ -19,6 +19,7 @@ from quelmdb.engine import (
     Transaction,
     abort,
     copy_compacted,
+    databases_of,
     is_open,
     open_engine,
     opened_databases,
@@ -31,7 +32,7 @@ from quelmdb.errors import (
     StoreError,
 )
 from quelmdb.filesystem import FixedRoom, GrowingRoom, Room, allocate_all
-from quelmdb.holding import Held, held_since
+from quelmdb.holding import Held, held_by
 from quelmdb.names import Names
 
 T = TypeVar("T")
@@ -40,6 +41,7 @@ Work = Callable[["Environment", Transaction], T]
 
 _READER_CHECK_SECONDS: Final = 30.0
 _SMALLEST_PAGE: Final = 4096
+_OWN_PAGES: Final = 3  # of LMDB: two meta pages, and the names of the databases
 
 _get_ident: Final = threading.get_ident
 
@@ -209,12 +211,8 @@ class Environment:
 
     def supersede(self) -> None:
         """Of a generation that is sealed: what is open is read on, what begins raises
-        `Superseded`."""
-
-        def refuse(*args: object, **options: object) -> NoReturn:
-            raise Superseded
-
-        self._begin = refuse
+        `Superseded`, also when it is closed: who comes late to it goes on in the next one."""
+        self._begin = _refuse_superseded
 
     def within(self, transaction: Transaction, work: Work[T]) -> T:
         """Runs `work` in a read transaction that stays open: a snapshot's."""
@@ -248,16 +246,23 @@ class Environment:
         self, transaction: Transaction, directory: Path, capacity: int | None
     ) -> None:
         """Copies all that a transaction sees into an empty directory, as `engine.copy_compacted`;
-        an ephemeral store with this capacity, or its own."""
-        copy_compacted(transaction, self.databases, directory, capacity or self.capacity)
+        an ephemeral store with this capacity, or its own. Raises `CorruptStoreError` where some of
+        it cannot be reached."""
+        try:
+            copy_compacted(transaction, self.databases, directory, capacity or self.capacity)
+            self._refuse_incomplete_copy(transaction, directory)
+        except OSError as error:
+            if is_foreign(error):  # it is about the copy, which may be on another disk
+                raise mapped_error(error, directory) from error
+            raise
 
     def readers(self) -> str:
         """LMDB's table of readers, as it prints it."""
         return self._lmdb.readers()
 
-    def held_since(self, pid: int, thread: str, transaction: int) -> datetime | None:
-        """As `holding.held_since`."""
-        return held_since(self._data.stat(), pid, thread, transaction)
+    def held_by(self, pid: int) -> dict[tuple[str, int], datetime]:
+        """The snapshots that a process holds, as `holding.held_by`."""
+        return held_by(pid, self._data.stat())
 
     def close(self, gone: Callable[[], StoreError]) -> None:
         """Waits for reads that are under way in other threads, and closes. Nobody writes
@@ -301,18 +306,20 @@ class Environment:
 
         self._gone = gone
         self.is_gone = True
-        self._begin = refuse
+        if self._begin is not _refuse_superseded:
+            self._begin = refuse
         while self._snapshots:
             self._snapshots.popitem()[1].close()
 
     def recyclable(self, transaction: Transaction) -> int:
-        """How many bytes of the file hold nothing, about: free, or about to be."""
-        pages = 0
+        """How many bytes of the file hold nothing, about: free, or about to be. (LMDB's
+        statistics can be off by some pages.)"""
+        pages = _OWN_PAGES
         for database in self.databases:
-            assert database is not None  # it was opened for writing
-            stat = transaction.stat(database)
-            pages += stat["branch_pages"] + stat["leaf_pages"] + stat["overflow_pages"]
-        return self.used_bytes() - pages * self.page_size
+            if database is not None:
+                stat = transaction.stat(database)
+                pages += stat["branch_pages"] + stat["leaf_pages"] + stat["overflow_pages"]
+        return max(self.used_bytes() - pages * self.page_size, 0)
 
     def _prepare(self, check: Callable[[dict[bytes, bytes]], None]) -> None:
         """Before LMDB writes through its map: it gives the file the size of the map, whatever
@@ -339,9 +346,33 @@ class Environment:
                 found=found,
             )
 
+    def _refuse_incomplete_copy(self, transaction: Transaction, directory: Path) -> None:
+        """Where a page is damaged a walk may pass over those below it: the copy would be sound,
+        and the last one of what it lacks gone with the original."""
+        with open_engine(directory, ephemeral=self.ephemeral, readonly=True) as engine:
+            copies = databases_of(engine, None, create=False)
+            with engine.begin() as copied:
+                for name, source, copy in zip(copies._fields, self.databases, copies, strict=True):
+                    if source is None or copy is None:
+                        continue
+                    expected = transaction.stat(source)["entries"]
+                    found = copied.stat(copy)["entries"]
+                    if found != expected:
+                        raise CorruptStoreError(
+                            f"{self._data} is damaged, and not copied: {name} has {expected:,} "
+                            f"entries, of which {found:,} are found; run `quelmdb check`",
+                            path=str(self._data),
+                            expected=expected,
+                            found=found,
+                        )
+
     def _error(self, error: Exception) -> StoreError:
         if self._gone is not None:  # closed by another thread meanwhile
             return self._gone()
         if is_map_full(error) and self._room is not None:
             return self._room.full(error)
         return mapped_error(error, self._data)
+
+
+def _refuse_superseded(*args: object, **options: object) -> NoReturn:
+    raise Superseded

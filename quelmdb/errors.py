@@ -109,7 +109,8 @@ class StoreFullError(StoreError, OSError):
 
 
 class DiskError(StoreError, OSError):
-    """Reading or writing the medium failed. Nothing was changed."""
+    """Reading or writing the medium failed. Nothing was changed; but where every later call says
+    that the store is to be opened again, it is unknown whether the last write was made."""
 
 
 class StorePermissionError(StoreError, PermissionError):

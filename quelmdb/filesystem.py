@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import resource
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final, Protocol
@@ -107,8 +108,12 @@ def has_no_space(error: OSError) -> bool:
 
 
 def is_full(path: Path) -> bool:
-    """Whether the file system of `path` has no block left for this user."""
-    space = os.statvfs(path)
+    """Whether the file system has no block left for this user, or the file at `path` is as
+    large as this process may make one (`ulimit -f`), about."""
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)[0]
+    if limit != resource.RLIM_INFINITY and path.stat().st_size + MIB > limit:
+        return True
+    space = os.statvfs(path.parent)
     return space.f_bavail * space.f_frsize < MIB
 
 
@@ -189,7 +194,12 @@ class GrowingRoom:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._descriptor = os.open(path, os.O_RDWR)
-        self._allocated = 0
+        self._allocated = os.fstat(self._descriptor).st_size
+        # A new file and a copy end with their last page. LMDB counts pages that it has taken and
+        # freed in one transaction, without ever writing them: what is only deleted from then on
+        # would leave a file that is shorter than it says.
+        if self._allocated % MIB:
+            self._allocate(self._allocated + reserve(self._allocated))
 
     def ensure(self, growth: int, used: Measure, recyclable: Measure) -> int:
         """Allocates what is needed. Where the disk is full, inserts are let in all the same

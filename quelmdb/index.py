@@ -14,6 +14,7 @@ from operator import neg
 from typing import Final
 
 from quelmdb.engine import Cursor, Database, Databases, Transaction, append_new, put_all
+from quelmdb.errors import CorruptStoreError
 from quelmdb.layout import (
     NUMBER_BYTES,
     STATUS_KEYS,
@@ -23,6 +24,7 @@ from quelmdb.layout import (
     unpack_numbers,
     worker_status_key,
 )
+from quelmdb.values import MAX_ID
 
 # Entries are read one by one, or all those of some keys in one call, which takes a tenth
 # of the time for each, and 16 bytes for a while. So all are read up to this many:
@@ -209,7 +211,7 @@ def scan_jobs(
     """The next `size` jobs of all beyond `after`, from the records themselves."""
     with transaction.cursor(databases.jobs) as cursor:
         if not reverse:
-            found = cursor.first() if after is None else cursor.set_range(pack_number(after + 1))
+            found = cursor.first() if after is None else _seek_id(cursor, after)
             entries = cursor.iternext()
         else:
             found = (
@@ -250,7 +252,11 @@ def _pieces(
 def _seek(cursor: Cursor, key: bytes, after: int | None) -> bool:
     if after is None:
         return cursor.set_key(key)
-    return cursor.set_range_dup(key, pack_number(after + 1))
+    return after < MAX_ID and cursor.set_range_dup(key, pack_number(after + 1))
+
+
+def _seek_id(cursor: Cursor, after: int) -> bool:
+    return after < MAX_ID and cursor.set_range(pack_number(after + 1))
 
 
 def _seek_back(cursor: Cursor, key: bytes, after: int | None) -> bool:
@@ -295,7 +301,8 @@ def _slices(ids: memoryview[int], after: int | None, reverse: bool) -> Iterator[
 def _merged(runs: list[Iterator[_Piece]], reverse: bool) -> Iterator[list[int]]:
     """Merges runs by id, each time as far as nothing is missing: up to the nearest end of
     the pieces that others may follow. The sort finds its input in a few sorted parts,
-    and merges these."""
+    and merges these. Raises `CorruptStoreError`
+    where parts that are not sorted would keep it for ever."""
     pieces = [(*piece, run) for run in runs if (piece := next(run, None))]
     while len(pieces) > 1:
         ends = [ids[-1] for ids, more, _ in pieces if more]
@@ -312,6 +319,10 @@ def _merged(runs: list[Iterator[_Piece]], reverse: bool) -> Iterator[list[int]]:
                 left.append((ids[cut:], more, run))
             elif more and (piece := next(run, None)):
                 left.append((*piece, run))
+        if not taken:  # of sorted pieces at least one is taken whole
+            raise CorruptStoreError(
+                "the entries of an index are not in order; `quelmdb check` tells where"
+            )
         taken.sort(reverse=reverse)
         yield taken
         pieces = left

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import reprlib
 from collections.abc import Callable, Iterable
 from datetime import datetime
 from typing import Any, Final
 
 from quelmdb.errors import DecodeError
 from quelmdb.options import PLAIN, Failure, Options, Progress, failures_of, options_of
+from quelmdb.shown import shown
 from quelmdb.status import Status, status_of
 from quelmdb.values import (
     MAX_ATTEMPT,
@@ -262,16 +262,8 @@ class Job:
         return f"Job({', '.join(shown)})"
 
 
-_shortened: Final = reprlib.Repr()
-_shortened.maxstring = _shortened.maxother = 80
-_shortened.maxdict = _shortened.maxlist = 8
-
-
 def _shown(value: Any) -> str:
-    """Long values shortened: a repr is for logs and debuggers."""
-    if isinstance(value, Status | datetime):
-        return f"'{value}'"
-    return _shortened.repr(value)
+    return f"'{value}'" if isinstance(value, Status | datetime) else shown(value)
 
 
 NUMBERS: Final = ("attempt", "claim", "owner", "priority")  # 0 where there is nothing to say

@@ -142,9 +142,13 @@ def unpack_number(data: bytes) -> int:
 
 
 def unpack_numbers(data: bytes) -> list[int]:
-    """The integers of many such keys, values or duplicates, joined."""
+    """The integers of many such keys, values or duplicates, joined. Raises `Damaged` where
+    they are none."""
     numbers = array("Q")
-    numbers.frombytes(data)
+    try:
+        numbers.frombytes(data)
+    except ValueError:
+        raise Damaged(f"{len(data)} bytes are no numbers of {NUMBER_BYTES}") from None
     return numbers.tolist()
 
 
@@ -155,8 +159,12 @@ def worker_status_key(worker: int, status: int) -> bytes:
 
 
 def split_worker_status(key: int) -> tuple[int, int]:
-    """Worker number and status code of a key of `by_worker_status`."""
-    return divmod(key, _STATUSES_A_WORKER)
+    """Worker number and status code of a key of `by_worker_status`. Raises `Damaged` where
+    it is none."""
+    worker, status = divmod(key, _STATUSES_A_WORKER)
+    if worker > MAX_WORKER:
+        raise Damaged(f"{worker} is no number of a worker")
+    return worker, status
 
 
 # --- Records ---------------------------------------------------------------

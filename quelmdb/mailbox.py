@@ -87,9 +87,7 @@ class Waiter:
         try:
             if not self._is_watched:
                 self._is_watched = True
-                threading.Thread(
-                    target=self._watch, args=(seen,), name="quelmdb-waiter", daemon=True
-                ).start()
+                self._start(seen)
             await woken
         except BaseException:  # cancelled, or the loop is closed
             if self._waiting == {woken}:
@@ -98,6 +96,15 @@ class Waiter:
         finally:
             timer.cancel()
             self._waiting.discard(woken)
+
+    def _start(self, seen: int) -> None:
+        watcher = threading.Thread(
+            target=self._watch, args=(seen,), name="quelmdb-waiter", daemon=True
+        )
+        try:
+            watcher.start()
+        except RuntimeError:  # no thread is to be had: who waits looks by himself, a bit later
+            self._is_watched = False
 
     def _watch(self, seen: int) -> None:
         while self._waiting and self._wakeup.seen() == seen and not self._loop.is_closed():

@@ -74,7 +74,8 @@ class Names:
         """Remembers a pair which both databases have: neither has a checksum."""
         key, value = pack_number(number), name.encode()
         if (
-            transaction.get(key, db=self._databases.worker_names) != value
+            number > MAX_WORKER
+            or transaction.get(key, db=self._databases.worker_names) != value
             or transaction.get(value, db=self._databases.workers) != key
         ):
             raise Damaged(f"the worker name {name!r} or its number {number} is damaged")

@@ -10,6 +10,7 @@ from datetime import datetime
 from typing import Any, Final, NamedTuple, TypeVar
 
 from quelmdb.errors import InvalidJobError
+from quelmdb.shown import shown
 from quelmdb.values import (
     MAX_ATTEMPT,
     count_of,
@@ -98,7 +99,9 @@ def failures_of(failures: Iterable[Failure | Iterable[Any]]) -> tuple[Failure, .
     try:
         given = list(failures)
     except TypeError:
-        raise InvalidJobError(f"failures are a list, not {failures!r}", found=failures) from None
+        raise InvalidJobError(
+            f"failures are a list, not {shown(failures)}", found=failures
+        ) from None
     return tuple(_unpacked("a failure", _failure, failure) for failure in given[-MAX_FAILURES:])
 
 
@@ -108,7 +111,9 @@ def _unpacked(what: str, make: Callable[..., _T], fields: Iterable[Any]) -> _T:
     except TypeError as error:
         if isinstance(error, InvalidJobError):
             raise
-        raise InvalidJobError(f"{what} has other fields than {fields!r}", found=fields) from None
+        raise InvalidJobError(
+            f"{what} has other fields than {shown(fields)}", found=fields
+        ) from None
 
 
 def _failure(
@@ -117,6 +122,6 @@ def _failure(
     microseconds(started_at)
     microseconds(ended_at)
     if type(died) is not bool:
-        raise InvalidJobError(f"died is a bool, not {died!r}", found=died)
+        raise InvalidJobError(f"died is a bool, not {shown(died)}", found=died)
     text = shortened(error_text(error), MAX_FAILURE)
     return Failure(count_of("attempt", attempt, MAX_ATTEMPT), started_at, ended_at, text, died)

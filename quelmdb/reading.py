@@ -25,7 +25,7 @@ from quelmdb.errors import (
     WrongThreadError,
 )
 from quelmdb.job import Job, id_of
-from quelmdb.layout import STATUS_CODES, STATUSES, pack_number, unpack_number
+from quelmdb.layout import STATUS_CODES, STATUSES, Damaged, pack_number, unpack_number
 from quelmdb.persistence import IdView, JobView, Page, Reader, Snapshot
 from quelmdb.records import read_job, read_jobs
 from quelmdb.status import Status, status_of
@@ -231,7 +231,9 @@ class Listing(JobView):
         jobs, last = read_jobs(
             transaction, databases, environment.names, found, _PAGE_BYTES, report
         )
-        return jobs, None if complete and last is None else last or unpack_number(found[-1][0])
+        if complete and last is None:
+            return jobs, None
+        return jobs, _further(last or unpack_number(found[-1][0]), after, chosen.reverse)
 
 
 class Ids:
@@ -268,9 +270,17 @@ class Ids:
             if pieces is not None:
                 return pieces, None
             ids, complete = index.scan(transaction, keys, after, chosen.reverse, size)
-            return [ids], None if complete else ids[-1]
+            return [ids], None if complete else _further(ids[-1], after, chosen.reverse)
 
         return self._reader._read(work)
+
+
+def _further(last: int, after: int | None, reverse: bool) -> int:
+    """The id to go on from. Raises `Damaged` where that is not beyond the one before: a
+    damaged index would be read for ever."""
+    if after is not None and (last >= after if reverse else last <= after):
+        raise Damaged("the entries of an index are not in order")
+    return last
 
 
 def _pages(

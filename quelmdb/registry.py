@@ -12,6 +12,7 @@ from pathlib import Path
 
 from quelmdb.directory import Opened, no_store
 from quelmdb.durability import EPHEMERAL, Wanted
+from quelmdb.engine_errors import mapped_error
 from quelmdb.errors import (
     DiskError,
     ForkedStoreError,
@@ -54,7 +55,7 @@ def acquire(
     except OSError as error:
         if isinstance(error, StoreError):
             raise
-        raise _mapped(error, place) from error
+        raise mapped(error, place) from error
 
 
 def release(opened: Opened) -> None:
@@ -129,7 +130,8 @@ def _mode(readonly: bool) -> str:
     return "read-only" if readonly else "for writing"
 
 
-def _mapped(error: OSError, path: Path) -> StoreError:
+def mapped(error: OSError, path: Path) -> StoreError:
+    """The library's error for one of the system's, met at a store, or at what is to be one."""
     where, reason = str(path), error.strerror or str(error)
     if isinstance(error, PermissionError):
         return StorePermissionError(f"{where}: {reason}", path=where)
@@ -139,6 +141,8 @@ def _mapped(error: OSError, path: Path) -> StoreError:
         return NotAStoreError(f"{where}: {error.filename} is a file", path=where)
     if has_no_space(error):
         return StoreFullError(f"{where}: {reason}", path=where)
+    if error.errno in (errno.EMFILE, errno.ENFILE):
+        return mapped_error(error, path)
     if error.errno == errno.EROFS:
         return ReadOnlyStoreError(
             f"{where}: {reason}; open it with readonly=True to look at it", path=where

@@ -6,6 +6,7 @@ from enum import StrEnum
 from typing import Any, Final
 
 from quelmdb.errors import InvalidJobError
+from quelmdb.shown import shown
 
 
 class Status(StrEnum):
@@ -58,5 +59,5 @@ def status_of(value: Any) -> Status:
         return Status(value)
     except ValueError:
         raise InvalidJobError(
-            f"unknown status {value!r}; known are {', '.join(Status)}", found=value
+            f"unknown status {shown(value)}; known are {', '.join(Status)}", found=value
         ) from None

@@ -9,6 +9,7 @@ from enum import Enum
 from typing import Any, Final
 
 from quelmdb.errors import DecodeError, InvalidJobError
+from quelmdb.shown import shown
 
 
 class AnyWorker(Enum):
@@ -72,7 +73,7 @@ def text_of(what: str, text: object, limit: int) -> str:
         size = len(text.encode())
     except UnicodeEncodeError as error:
         raise InvalidJobError(
-            f"{what} {text!r} cannot be written as UTF-8: {error.reason}", found=text
+            f"{what} {shown(text)} cannot be written as UTF-8: {error.reason}", found=text
         ) from None
     if not 0 < size <= limit:
         raise InvalidJobError(
@@ -87,11 +88,11 @@ def check_id(value: object, limit: int = MAX_ID) -> int:
     """`value` where it is an id: an int from 1 to `limit`. Raises `InvalidJobError`."""
     if type(value) is not int:
         raise InvalidJobError(
-            f"an id is an int, not {type(value).__name__} ({value!r})", found=value
+            f"an id is an int, not {type(value).__name__} ({shown(value)})", found=value
         )
     if not 0 < value <= limit:
         raise InvalidJobError(
-            f"an id is between 1 and {limit}, not {value}", expected=limit, found=value
+            f"an id is between 1 and {limit}, not {shown(value)}", expected=limit, found=value
         )
     return value
 
@@ -101,7 +102,7 @@ def microseconds(time: datetime) -> int:
     if not isinstance(time, datetime):
         raise InvalidJobError(f"a time is a datetime, not {type(time).__name__}", found=time)
     if time.tzinfo is None or time.utcoffset() is None:
-        raise InvalidJobError(f"{time!r} has no time zone; give an aware datetime", found=time)
+        raise InvalidJobError(f"{shown(time)} has no time zone; give an aware datetime", found=time)
     return checked_time((time - _EPOCH) // _MICROSECOND)
 
 
@@ -109,7 +110,8 @@ def checked_time(micros: int) -> int:
     """`micros` where it is a time that a datetime can tell. Raises `InvalidJobError`."""
     if type(micros) is not int or not _FIRST <= micros <= _LAST:
         raise InvalidJobError(
-            f"a time is an int of microseconds since 1970 (UTC), years 1 to 9999, not {micros!r}",
+            "a time is an int of microseconds since 1970 (UTC), years 1 to 9999, not "
+            f"{shown(micros)}",
             found=micros,
         )
     return micros
@@ -153,6 +155,8 @@ def count_of(name: str, value: int, limit: int) -> int:
     """`value` where it is an int from 0 to `limit`. Raises `InvalidJobError`."""
     if type(value) is not int or not 0 <= value <= limit:
         raise InvalidJobError(
-            f"{name} is an int between 0 and {limit}, not {value!r}", expected=limit, found=value
+            f"{name} is an int between 0 and {limit}, not {shown(value)}",
+            expected=limit,
+            found=value,
         )
     return value

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
 
@@ -11,6 +11,8 @@ from quelmdb.engine import Database, Transaction, structural_problems
 from quelmdb.environment import Environment
 from quelmdb.errors import QuelmdbError
 from quelmdb.job import Job
+from quelmdb.maintenance.pages import Pages
+from quelmdb.maintenance.salvage import pair_of
 from quelmdb.names import Names
 from quelmdb.persistence import Problem
 from quelmdb.records import read_job, references
@@ -36,6 +38,17 @@ def check_structure(generation: Path) -> list[Problem]:
     return [Problem("structure", message) for message in structural_problems(generation)]
 
 
+def check_pages_at_opening(generation: Path) -> list[Problem]:
+    """What is wrong with the few pages that LMDB reads of a generation to open it, and might
+    not survive: to be asked before. O(1)."""
+    while True:
+        with Pages(generation / layout.DATA_FILE) as pages:
+            problems = pages.problems_at_opening((layout.META,))
+            with Pages(generation / layout.DATA_FILE) as again:
+                if not problems or again.metas == pages.metas:  # nobody wrote meanwhile
+                    return [Problem("structure", problem) for problem in problems]
+
+
 _PARTS: Final = (layout.ARGUMENTS, layout.RESULT, layout.ERROR, layout.FAILURES)
 
 
@@ -56,10 +69,21 @@ class _Rules:
             ("meta", self._check_meta()),
             ("worker names", self._check_names()),
             ("record", self._check_records()),
-            ("by_status", self._check_index("by_status", self._databases.by_status)),
+            (
+                "by_status",
+                self._check_index(
+                    "by_status",
+                    self._databases.by_status,
+                    lambda worker, status: layout.STATUS_KEYS[status],
+                ),
+            ),
             (
                 "by_worker_status",
-                self._check_index("by_worker_status", self._databases.by_worker_status),
+                self._check_index(
+                    "by_worker_status",
+                    self._databases.by_worker_status,
+                    layout.worker_status_key,
+                ),
             ),
             ("by_option", self._check_options()),
             ("payloads", self._check_payloads()),
@@ -90,7 +114,9 @@ class _Rules:
             for key, value in self._transaction.cursor(database):
                 if self._transaction.get(value, db=inverse) != key:
                     yield Problem("worker names", f"{key!r} has {value!r}, which has it not")
-        for key in self._transaction.cursor(databases.worker_names).iternext(values=False):
+        for key, name in self._transaction.cursor(databases.worker_names):
+            if pair_of(key, name) is None:
+                yield Problem("worker names", f"{key!r} has {name!r}: number or name is none")
             self._use(layout.NEXT_WORKER, layout.unpack_number(key))
 
     def _check_records(self) -> Iterator[Problem]:
@@ -129,8 +155,10 @@ class _Rules:
                 elif job.owner and not self._is_owner(job.owner):
                     yield Problem("owner", f"owner {job.owner}, which has it, is unknown", job_id)
 
-    def _check_index(self, name: str, database: Database) -> Iterator[Problem]:
-        """An index has entries of jobs alone, under their own status and worker."""
+    def _check_index(
+        self, name: str, database: Database, own_key: Callable[[int, int], bytes]
+    ) -> Iterator[Problem]:
+        """An index has entries of jobs alone, each under the key of its worker and status."""
         for index_key, key in self._transaction.cursor(database):
             job_id = layout.unpack_number(key)
             record = self._transaction.get(key, db=self._databases.jobs)
@@ -141,8 +169,7 @@ class _Rules:
                 _, status, _, _, worker, *_ = layout.unpack_record(key, record)
             except ValueError:
                 continue  # reported with the records
-            own = {layout.STATUS_KEYS[status], layout.worker_status_key(worker, status)}
-            if index_key not in own:
+            if index_key != own_key(worker, status):
                 yield Problem(name, "has an entry that is not its status and worker's", job_id)
 
     def _check_options(self) -> Iterator[Problem]:
@@ -163,6 +190,10 @@ class _Rules:
                 yield Problem("by_option", f"has an entry {option!r}, which is not its own", job_id)
         for number in by_option.paused(self._transaction, databases):
             self._names.name(self._transaction, number)
+            if not by_option.has_entry(
+                self._transaction, databases, layout.paused_key(number), b""
+            ):
+                yield Problem("by_option", f"that worker {number} is paused has a value")
 
     def _check_payloads(self) -> Iterator[Problem]:
         """Every chunk belongs to a part that a record refers to, and is in its place."""

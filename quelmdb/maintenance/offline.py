@@ -6,40 +6,56 @@ import os
 import shutil
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from quelmdb import boot, layout, registry
-from quelmdb.directory import no_store
+from quelmdb.directory import is_store, no_store
 from quelmdb.durability import EPHEMERAL, FULL
 from quelmdb.errors import StoreBusyError
 from quelmdb.filesystem import sync_directory
 from quelmdb.generations import Generations
 from quelmdb.lockfile import LockFile
+from quelmdb.maintenance.check import check_pages_at_opening
 from quelmdb.maintenance.pages import Pages
 from quelmdb.maintenance.repair import Progress, Repaired, repair
 from quelmdb.maintenance.salvage import Salvage
+from quelmdb.persistence import Problem
+
+
+def check_unopened(path: str | os.PathLike[str]) -> list[Problem]:
+    """What LMDB might not survive where the store at `path` is opened: to be asked before, where
+    there is a doubt. Nothing where there is no store. Changes nothing, also beside processes that
+    use it. O(1)."""
+    found: list[Problem] = []
+    with suppress(FileNotFoundError, NotADirectoryError):
+        for entry in sorted(Path(path).iterdir()):
+            if layout.generation_number(entry.name) is not None:
+                with suppress(FileNotFoundError):  # it may be deleted meanwhile
+                    found += check_pages_at_opening(entry)
+    return found
 
 
 def repair_store(path: str | os.PathLike[str], progress: Progress | None = None) -> Repaired:
     """Puts a new generation of every whole job in the place of a damaged one, which is kept as
     `NNNNNN.damaged` in the store's directory; what is no whole job is set aside in a file
-    there, `aside-….cbor`. Indexes, counters and worker names are made again.
+    there, `aside-….cbor`. Indexes, counters and worker names are made again. What else looks like
+    a generation, most likely the rest of a compaction, is kept as `NNNNNN-….unused`.
 
     Nobody may have the store open: `StoreBusyError`. Raises as `quelmdb.maintenance.repair.repair`
     does; the store is as it was then. A crash in the middle leaves the damaged one, or the
     new one. O(pages and jobs); needs as much space again.
     """
     place = Path(os.path.abspath(path))
-    if not place.is_dir() or registry.is_open(place):
-        raise no_store(place) if not place.is_dir() else _busy(place)
+    if not place.is_dir() or not is_store(place):
+        raise no_store(place)
+    if registry.is_open(place):
+        raise _busy(place)
     locks = LockFile(place / layout.OWNERS_FILE, readonly=False)
     try:
         generations = Generations(place, locks)
         with _alone(locks, layout.MAINTENANCE_BYTE, place):
             damaged = _lowest_unsealed(generations)
-            if damaged is None:
-                raise no_store(place)
             with _alone(locks, layout.READER_BYTES + damaged, place):
                 return _replace(generations, damaged, progress)
     finally:
@@ -49,9 +65,7 @@ def repair_store(path: str | os.PathLike[str], progress: Progress | None = None)
 def _replace(generations: Generations, damaged: int, progress: Progress | None) -> Repaired:
     path, mark = generations.path, generations.path / layout.BOOT_FILE
     generations.delete_litter()
-    for above in generations.numbers():
-        if above > damaged:  # of a compaction that was broken off
-            generations.delete(above)
+    unused = _out_of_the_way(generations, damaged)
     begun = generations.new_directory(damaged + 1)
     aside = path / f"aside-{layout.generation_name(damaged)}-{time.time_ns()}.cbor"
     try:
@@ -59,12 +73,14 @@ def _replace(generations: Generations, damaged: int, progress: Progress | None) 
         repaired = repair(
             generations.directory(damaged),
             begun,
-            aside,
+            begun / aside.name,  # to be deleted with it where this process is killed
             durability=EPHEMERAL if mark.exists() else FULL,
             progress=progress,
         )
         if mark.exists():
             boot.record(mark)
+        if repaired.aside is not None:
+            repaired.aside = repaired.aside.rename(aside)
         begun.rename(generations.directory(damaged + 1))
     except BaseException:
         shutil.rmtree(begun, ignore_errors=True)
@@ -75,16 +91,34 @@ def _replace(generations: Generations, damaged: int, progress: Progress | None) 
     kept = f"{layout.generation_name(damaged)}.damaged"
     generations.directory(damaged).rename(path / kept)
     sync_directory(path)
+    repaired.set_aside += len(unused)
+    repaired.problems += unused
     return repaired
 
 
-def _lowest_unsealed(generations: Generations) -> int | None:
+def _out_of_the_way(generations: Generations, damaged: int) -> list[Problem]:
+    """Renames what is numbered above a damaged generation: the rest of a compaction that was
+    broken off; or the store, where the damage has cost the seal."""
+    found = []
     for number in generations.numbers():
+        if number > damaged:
+            name = layout.generation_name(number)
+            kept = f"{name}-{time.time_ns()}.unused"
+            generations.directory(number).rename(generations.path / kept)
+            found.append(
+                Problem("structure", f"{name} is set aside as {kept}: nothing refers to it")
+            )
+    return found
+
+
+def _lowest_unsealed(generations: Generations) -> int:
+    """Of several generations. The last one is the store, whatever it says."""
+    *sealed, last = generations.numbers()
+    for number in sealed:
         with Pages(generations.directory(number) / layout.DATA_FILE) as pages:
-            meta = dict(Salvage(pages).entries(layout.META))
-        if layout.SEAL_KEY not in meta or not generations.directory(number + 1).exists():
-            return number
-    return None
+            if layout.SEAL_KEY not in dict(Salvage(pages).entries(layout.META)):
+                return number
+    return last
 
 
 @contextmanager

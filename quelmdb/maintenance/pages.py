@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import pairwise
 from pathlib import Path
 from typing import Final, NamedTuple, Self
@@ -44,10 +44,11 @@ Order = Callable[[bytes], Place]
 
 
 class Tree(NamedTuple):
-    """A database: where its root is, and how many entries it says that it has."""
+    """A database: where its root is, how many entries it says that it has, and its flags."""
 
     root: int | None
     entries: int
+    kind: int = 0
 
 
 EMPTY: Final = Tree(None, 0)
@@ -162,6 +163,22 @@ class Pages:
             else:
                 yield Leaf(number, nodes)
 
+    def problems_at_opening(self, names: Iterable[bytes]) -> list[str]:
+        """What is wrong with the pages that LMDB reads to open the file and the databases of
+        these `names`: it believes whatever stands there. O(1)."""
+        problems = [*self.problems]
+        for meta in self.metas[:1]:
+            trees = {b"main": meta.main}
+            for name in (b"main", *names):
+                for leaf in self.leaves(trees.get(name, EMPTY), as_bytes, plain=name != b"main"):
+                    if isinstance(leaf, Hole):
+                        problems.append(f"page {leaf.page} of {name.decode()}: {leaf.reason}")
+                    elif name == b"main":
+                        trees |= {n.key: tree_of(n.value) for n in leaf.nodes if is_tree(n)}
+                if trees.get(name, EMPTY).kind:
+                    problems.append(f"{name.decode()} is a database of another kind")
+        return problems
+
     def nodes(self, page: bytes) -> list[Node]:
         """All of a leaf page. Raises `ValueError` where it is none that is sound."""
         if _kind(page) != _LEAF:
@@ -256,7 +273,8 @@ class Pages:
 def tree_of(data: bytes) -> Tree:
     """The tree of a database that is told in 48 bytes."""
     root = _number(data[40:48])
-    return Tree(None if root == _NO_ROOT else root, _number(data[32:40]))
+    kind = int.from_bytes(data[4:6], sys.byteorder)
+    return Tree(None if root == _NO_ROOT else root, _number(data[32:40]), kind)
 
 
 def fitting_nodes(page: bytes) -> list[Node]:

@@ -19,7 +19,7 @@ from quelmdb import by_option, codec, layout
 from quelmdb.durability import EPHEMERAL, FULL, SMALLEST_CAPACITY
 from quelmdb.engine import Databases, Transaction, create_engine, databases_of, open_engine
 from quelmdb.engine_errors import is_foreign, mapped_error
-from quelmdb.errors import QuelmdbError, UnsupportedFormatError
+from quelmdb.errors import CorruptStoreError, QuelmdbError, UnsupportedFormatError
 from quelmdb.extras import decoded_options, unpacked
 from quelmdb.filesystem import sync_directory
 from quelmdb.identity import new_meta
@@ -49,7 +49,8 @@ class Repaired:
     """Those of them that were found on pages to which nothing refers any more: some may be
     older than what was stored last, or of jobs that were deleted."""
     set_aside: int = 0
-    """Records, chunks and pages that are in the file `aside`."""
+    """Records, chunks and pages that are in the file `aside`, and generations that nothing
+    refers to."""
     aside: Path | None = None
     invented: dict[int, str] = field(default_factory=dict)
     """Names of workers that were lost, by number."""
@@ -78,7 +79,7 @@ def repair(
     O(pages and jobs) in time. O(workers, owners, problems) in memory, where pages of jobs
     are damaged O(jobs). Where it raises, `target` is of no use: `UnsupportedFormatError` for
     what a later version seems to have written, `StoreFullError`, `DiskError` and other
-    `StoreError` for what the disks say.
+    `StoreError` for what the disks say, `CorruptStoreError` where nothing is left.
     """
     try:
         with Pages(source / layout.DATA_FILE) as pages, closing(_Aside(aside)) as file:
@@ -203,6 +204,7 @@ class _Repair:
             jobs.flush()
             self._chunks.rest()
             self._refuse_other_formats(meta, target)
+            self._refuse_nothing(meta, source)
             with engine.begin(write=True) as transaction:
                 self._put_names(transaction, databases)
                 self._copy_paused(transaction, databases)
@@ -283,9 +285,8 @@ class _Repair:
     def _set_pages_aside(self) -> None:
         """The pages of jobs and payloads that are damaged: nothing on them is lost."""
         for hole in self._salvage.damaged:
-            page = self._pages.page(hole.page)
-            if page is not None:
-                self._aside.add(hole.reason, page=hole.page, bytes=page)
+            page = self._pages.page(hole.page)  # nothing of what was cut off
+            self._aside.add(hole.reason, page=hole.page, bytes=page or b"")
 
     # --- All else -----------------------------------------------------------
 
@@ -321,6 +322,15 @@ class _Repair:
                 )
             self._report(Problem("meta", f"its {name.decode()} was {value!r}"))
 
+    def _refuse_nothing(self, meta: dict[bytes, bytes], source: Path) -> None:
+        """An empty store in the place of one that is lost would be taken for a sound one."""
+        if not self._done.kept and not self._aside.count and layout.IDENTITY[0] not in meta:
+            raise CorruptStoreError(
+                f"nothing of a store can be read in {source / layout.DATA_FILE}; restore it from a "
+                "backup",
+                path=str(source),
+            )
+
     def _copy_owners(self, transaction: Transaction, databases: Databases) -> set[int]:
         found = dict(self._salvage.entries(layout.OWNERS))
         owners = {}
@@ -355,10 +365,12 @@ class _Repair:
                 worker = layout.paused_worker(key)
             except layout.Damaged:
                 worker = -1
-            if not value and self._names.known(worker):
-                by_option.pause(transaction, databases, worker)
-            else:
+            if not self._names.known(worker):
                 self._report(Problem("by_option", f"a worker is paused that is none: {key!r}"))
+                continue
+            by_option.pause(transaction, databases, worker)
+            if value:
+                self._report(Problem("by_option", f"that worker {worker} is paused had a value"))
 
 
 def _told(chunks: Iterable[Chunk]) -> list[list[bytes]]:
