@@ -225,7 +225,7 @@ class Process:
     async def _perform(self, running: Running) -> None:
         await perform_async(running)
         self._dispatcher.finish(self._dispatcher.coroutines, running)
-        if self._is_stopping:
+        if self._dispatcher.is_stopping:  # also by itself, when there is nothing left
             self.watch.wake()
 
     # --- What the main thread looks after -------------------------------------
