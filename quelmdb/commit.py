@@ -49,21 +49,22 @@ class Committer:
         self,
         environment: Environment,
         owners: Owners,
-        gate: Gate | None,
+        gate: Gate,
         wake: Callable[[int], object],
         next_generation: Callable[[], Environment],
     ) -> None:
-        """`gate`: where this process stands in line with others; without one LMDB's lock
-        is waited for. `wake` is given the number of each transaction behind which there may
-        be something to claim. `next_generation` opens what has superseded the environment."""
+        """`gate`: where this process stands in line with others. `wake` is given the number of
+        each transaction behind which there may be something to claim. `next_generation` opens
+        what has superseded the environment."""
         self._environment = environment
         self._owners = owners
         self._next_generation = next_generation
         self._writer = Writer(environment, owners)
         self._wake = wake
         self.listeners = Listeners()
-        self._gate = None if environment.readonly else gate  # it would need to be written to
-        self._leave: Callable[[], object] = _nothing if gate is None else gate.leave
+        # None where nobody writes: its file is open for reading only, or closed.
+        self._gate = None if environment.readonly else gate
+        self._leave: Callable[[], object] = gate.leave
         self._requests: SimpleQueue[Request[Any] | None] = SimpleQueue()
         # Those whose transaction has not begun: the committer may have taken one out of the
         # queue already, and the thread that submitted it must not overtake it.
@@ -99,14 +100,15 @@ class Committer:
             outcome: list[T] = []
             try:
                 with self._turn:
+                    gate = self._needed_gate()
                     self._busy = me
                     try:
-                        gate = self._gate
                         if gate is None or gate.try_enter() or (own and gate.enter()):
                             self._alone(verb, now, outcome)
                     finally:  # without a place for interrupts up to the end of `leave`
                         self._busy = busy if busy == me else 0
-                        self._leave()
+                        if gate is not None:
+                            self._leave()
                 if outcome:
                     self.listeners.tell()
                     return outcome[0]
@@ -202,6 +204,15 @@ class Committer:
             raise self._gone()
         self._environment.raise_if_readonly()
 
+    def _needed_gate(self) -> Gate | None:
+        gate = self._gate
+        return gate if gate is not None and gate.is_needed() else None
+
+    def _enter(self) -> None:
+        """Waits for this process's turn. `_leave` is harmless where there was no need to."""
+        if (gate := self._needed_gate()) is not None:
+            gate.enter()
+
     # --- Generations --------------------------------------------------------
 
     def move_on(self, environment: Environment) -> None:
@@ -209,8 +220,7 @@ class Committer:
         with self._turn:
             try:
                 if self._gone is None and self._environment is environment:
-                    if self._gate is not None:
-                        self._gate.enter()
+                    self._enter()
                     self._use_next()
             finally:
                 self._leave()
@@ -222,8 +232,7 @@ class Committer:
         with self._turn:
             self._busy = get_ident()
             try:
-                if self._gate is not None:
-                    self._gate.enter()
+                self._enter()
                 self._alone(verb, now, outcome)
             finally:
                 self._busy = 0
@@ -300,12 +309,17 @@ class Committer:
         """Undoes a transaction that failed; whether it was committed nevertheless."""
         if transaction is None:
             return False
-        committed = self._environment.undo(transaction, error)
+        try:
+            committed = self._environment.undo(transaction, error)
+        except MemoryError:  # left open, it would be in the way of all later ones
+            abort(transaction)
+            self._writer.give_up()
+            raise
         if committed:
             self._committed(self._writer)
         else:
             self._writer.give_up()
-            if self._gate is not None and is_foreign(error):
+            if not self._environment.ephemeral and is_foreign(error):
                 self._sync_what_failed()
         return committed
 
@@ -387,8 +401,7 @@ class Committer:
         with self._turn:
             self._busy = get_ident()
             try:
-                if self._gate is not None:
-                    self._gate.enter()
+                self._enter()
                 try:
                     self._together(first, taken)
                 except BaseException:  # told to each whom it concerns
@@ -465,4 +478,4 @@ def _deliver(request: Request[Any]) -> None:
 
 
 def _nothing(*ignored: object) -> None:
-    """Of a committer without a gate; and a verb that waits for others alone."""
+    """Of a committer that is closed; and a verb that waits for others alone."""

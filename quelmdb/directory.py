@@ -34,7 +34,7 @@ from quelmdb.errors import (
     StoreNotFoundError,
 )
 from quelmdb.filesystem import refuse_copy_on_write, sync_directory
-from quelmdb.gate import Gate
+from quelmdb.gate import Gate, LooseGate
 from quelmdb.generations import Generations
 from quelmdb.identity import new_meta
 from quelmdb.lockfile import LockFile
@@ -77,7 +77,9 @@ class Opened:
                 readonly=readonly,
                 verify=verify,
             )
-            self.environment = self.opener.open()
+            with self.opener.at_gate():
+                self.environment = self.opener.open()
+                self.wakeup = self._open_wakeup()
         except BaseException:
             self._locks.close()
             raise
@@ -85,15 +87,28 @@ class Opened:
         self._sweeping = threading.Lock()
         try:
             self.owners = Owners(self._locks)
-            gate = None if self.ephemeral else Gate(self._locks)
-            self.wakeup = Wakeup(None if readonly else path / layout.WAKEUP_FILE)
             self.committer = Committer(
-                self.environment, self.owners, gate, self.wakeup.wake, self._move_on
+                self.environment, self.owners, self._gate(), self.wakeup.wake, self._move_on
             )
         except BaseException:  # left open, it could not be opened again
             self.environment.close(self._gone)
             self._locks.close()
             raise
+
+    def _open_wakeup(self) -> Wakeup:
+        if self.readonly:
+            return Wakeup(None)
+        try:
+            has_company = self.opener.has_company()
+            return Wakeup(self.path / layout.WAKEUP_FILE, has_company=has_company)
+        except BaseException:
+            self.environment.close(self._gone)
+            raise
+
+    def _gate(self) -> Gate:
+        if self.ephemeral:
+            return LooseGate(self._locks, self.wakeup.has_company)
+        return Gate(self._locks)
 
     @property
     def durability(self) -> str:

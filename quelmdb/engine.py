@@ -286,6 +286,8 @@ def databases_of(engine: Engine, transaction: Transaction | None, *, create: boo
         try:
             return database(layout.BY_OPTION)
         except lmdb.NotFoundError:
+            if transaction is not None:  # what is opened to be written has it, or is damaged
+                raise
             return None
 
     return Databases(
@@ -336,8 +338,10 @@ def append_new(
 
 def abort(transaction: Transaction) -> None:
     """Ends a transaction, whatever has become of it."""
-    with suppress(lmdb.Error):  # LMDB may have aborted it by itself
+    try:  # noqa: SIM105  `suppress` takes memory, and there may be none
         transaction.abort()
+    except lmdb.Error:  # LMDB may have aborted it by itself
+        pass
 
 
 def is_open(transaction: Transaction) -> bool:

@@ -47,17 +47,33 @@ class Opener:
         self._verify = verify
         self._mark = path / layout.BOOT_FILE
 
-    def open(self) -> Environment:
-        """The lowest generation that is not sealed. LMDB's lock for writers is taken to open
-        it for writing: waited for where signals are heard."""
-        if self._ephemeral or self._readonly:
-            return self.open_above(0)
+    @contextmanager
+    def at_gate(self) -> Iterator[None]:
+        """Where those stand who write. LMDB's lock for writers is taken to open a store for
+        writing: it is waited for here, where signals are heard."""
+        if self._readonly:
+            yield
+            return
         gate = Gate(self._locks)
         try:
             gate.enter()
-            return self.open_above(0)
+            yield
         finally:
             gate.leave()
+
+    def open(self) -> Environment:
+        """The lowest generation that is not sealed. Called at the gate."""
+        return self.open_above(0)
+
+    def has_company(self) -> bool:
+        """Whether another process writes, too, or may. Called at the gate, so that of two that
+        open the store at the same time the second one sees the first."""
+        own, end = layout.SERVER_BYTES + os.getpid(), layout.SERVER_BYTES + layout.MAX_PROCESS_ID
+        return not (
+            self._ephemeral
+            and self._nobody_has(layout.SERVER_BYTES, own - layout.SERVER_BYTES)
+            and self._nobody_has(own + 1, end - own)
+        )
 
     def open_above(self, sealed: int) -> Environment:
         """The lowest generation above one that is known to be sealed. Called at the gate."""
@@ -115,11 +131,14 @@ class Opener:
 
     def _is_served(self) -> bool:
         """Whether another process writes to it, as it may in this run of the machine alone."""
-        place = layout.SERVER_BYTES, layout.MAX_PROCESS_ID
-        if not self._locks.try_lock(*place, shared=True):
-            return True
-        self._locks.unlock(*place)
-        return False
+        return not self._nobody_has(layout.SERVER_BYTES, layout.MAX_PROCESS_ID)
+
+    def _nobody_has(self, byte: int, count: int) -> bool:
+        """Of bytes that this process has not."""
+        if not self._locks.try_lock(byte, count, shared=True):
+            return False
+        self._locks.unlock(byte, count)
+        return True
 
     def _open_verified(self, generation: Path) -> Environment:
         """As another run of the machine left it: nothing of it is trusted."""

@@ -14,6 +14,8 @@ a number that was there before; a waiter that has read that one would take the s
 unchanged, and sleep through what was committed meanwhile. Of numbers that are all different
 none comes back, in whatever order they are stored.
 
+The next four bytes tell whether more than one process has the store open for writing (`gate`).
+
 A waiter looks by itself, too, once a second: what it does not hear of, since the file cannot
 be had, or whoever committed was killed before the next step, it only finds later.
 """
@@ -119,18 +121,27 @@ def _futex() -> _Futex | _NoFutex:
 _FUTEX = _futex()
 
 
+_Words = tuple[ctypes.c_uint32, ctypes.c_uint32]
+"""The number, and whether several processes write."""
+
+
 class Wakeup:
     """The number in the file at `path`. Any thread may use it at any time."""
 
-    def __init__(self, path: Path | None) -> None:
-        """Without a path, and where the file cannot be had (no space, no permission), the
-        threads of this process alone wake each other. 70 us, with `close`."""
-        self._use(_mapped(path) if path else None)
+    def __init__(self, path: Path | None, *, has_company: bool = True) -> None:
+        """Tells all who have the file whether several processes write. Without a path, and where
+        the file cannot be had (no space, no permission), the threads of this process alone wake
+        each other. 70 us, with `close`."""
+        self._use(_mapped(path, has_company) if path else None)
         self._closed = False
 
-    def _use(self, word: ctypes.c_uint32 | None) -> None:
-        self._word = ctypes.c_uint32() if word is None else word
+    def _use(self, words: _Words | None) -> None:
+        self._word, self._company = words or (ctypes.c_uint32(), ctypes.c_uint32(1))
         self._wake_all = _FUTEX.waking(self._word)
+
+    def has_company(self) -> bool:
+        """What was said by whoever opened the file last; True where it is not to be had. 0.1 us."""
+        return self._company.value != 0
 
     def seen(self) -> int:
         """The number; to be read before the look. 0.1 us."""
@@ -166,8 +177,8 @@ class Wakeup:
             self._use(None)  # the last thread that waits unmaps the file
 
 
-def _mapped(path: Path) -> ctypes.c_uint32 | None:
-    """The number in the file, which is made where it is missing; None where it cannot be."""
+def _mapped(path: Path, has_company: bool) -> _Words | None:
+    """The words in the file, which is made where it is missing; None where it cannot be."""
     with suppress(OSError):
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
@@ -175,9 +186,11 @@ def _mapped(path: Path) -> ctypes.c_uint32 | None:
             # has a hole there and the disk is full, would be the end of the process (SIGBUS).
             # The number of an earlier life of the store goes: its data may since have been
             # put back to a state before that transaction, which then happens once more.
-            page = _unlike_any() + bytes(_SIZE - _NUMBER_SIZE)
-            if os.pwrite(descriptor, page, 0) == _SIZE:
-                return ctypes.c_uint32.from_buffer(mmap.mmap(descriptor, _SIZE))
+            words = _unlike_any() + has_company.to_bytes(_NUMBER_SIZE, sys.byteorder)
+            if os.pwrite(descriptor, words.ljust(_SIZE, b"\0"), 0) == _SIZE:
+                page = mmap.mmap(descriptor, _SIZE)
+                word = ctypes.c_uint32
+                return word.from_buffer(page), word.from_buffer(page, _NUMBER_SIZE)
         finally:
             os.close(descriptor)
     return None

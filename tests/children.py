@@ -44,6 +44,8 @@ class Child:
         self, work: Callable[..., object], *arguments: object, method: str = "fork"
     ) -> None:
         context: Any = get_context(method)
+        if method == "forkserver":
+            context.set_forkserver_preload(["pytest", "quelmdb"])  # once, not in each child
         self.pipe, theirs = context.Pipe()
         self._process = context.Process(target=_run, args=(work, theirs, arguments))
         self._process.start()

@@ -67,6 +67,11 @@ def mount_read_only(place: Path) -> None:
     _mount("none", place, "", _MS_BIND | _MS_REMOUNT | _MS_RDONLY | kept)
 
 
+def remount(place: Path, *, read_only: bool) -> None:
+    """The file system that is mounted there, while no file in it is open for writing."""
+    _mount("none", place, "", _MS_REMOUNT | (_MS_RDONLY if read_only else 0))
+
+
 def _libc() -> ctypes.CDLL:
     return ctypes.CDLL(None, use_errno=True)
 

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import io
+import os
+import signal
+import sys
 import tarfile
 import threading
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +17,7 @@ from click.testing import CliRunner
 
 import quelmdb
 from quelmdb import Job, Status
+from tests.children import Child, ChildDiedError
 from tools.app import commands
 
 pytest_plugins = ["tests.fixtures"]
@@ -119,6 +124,74 @@ def test_a_directory_with_something_in_it_is_left_alone(path: Path) -> None:
     with quelmdb.open(path) as store, pytest.raises(quelmdb.NotAStoreError, match="not empty"):
         store.backup(target)
     assert [entry.name for entry in target.iterdir()] == ["mine"]
+
+
+@pytest.mark.parametrize("name", ["000002", "copy.qdb", "below/copy.qdb"])
+def test_a_store_has_no_backup_inside_of_it(name: str, path: Path) -> None:
+    """As a directory named like a generation it would be the end of the store."""
+    with quelmdb.open(path) as store, pytest.raises(quelmdb.NotAStoreError, match="inside"):
+        store.backup(path / name)
+    assert sorted(entry.name for entry in path.iterdir()) == ["000001", "owners.lock", "wakeup"]
+
+
+def _back_up(pipe: Connection, path: Path, target: Path, how: str) -> None:
+    """Is killed, or stops to wait, when the copy has been made and has no name."""
+
+    def step(event: str, arguments: tuple[object, ...]) -> None:
+        if event == "os.rename" and Path(str(arguments[1])) == target / "000001":
+            if how == "killed":
+                os.kill(os.getpid(), signal.SIGKILL)
+            pipe.send("copied")
+            pipe.recv()
+            if how == "interrupted":
+                raise KeyboardInterrupt
+
+    with quelmdb.open(path) as store:
+        sys.addaudithook(step)
+        store.backup(target)
+
+
+@by_durability
+def test_a_backup_that_was_killed_is_made_again(options: dict[str, Any], path: Path) -> None:
+    target = path.with_name("copy.qdb")
+    with quelmdb.open(path, **options) as store:
+        _fill(store)
+        with (
+            Child(_back_up, path, target, "killed", method="spawn") as child,
+            pytest.raises(ChildDiedError),
+        ):
+            child.receive()
+        assert any(entry.suffix == ".new" for entry in target.iterdir())
+        store.backup(target)
+        jobs = list(store.all())
+    assert not any(entry.suffix == ".new" for entry in target.iterdir())
+    with quelmdb.open(target, create=False) as copy:
+        assert list(copy.all()) == jobs
+
+
+def test_a_backup_that_is_interrupted_leaves_nothing(path: Path) -> None:
+    target = path.with_name("copy.qdb")
+    quelmdb.open(path, durability="ephemeral", capacity=4 * 2**20).close()
+    with Child(_back_up, path, target, "interrupted", method="spawn") as child:
+        assert child.receive() == "copied"
+        child.send()
+        with pytest.raises(KeyboardInterrupt):
+            child.receive()
+    assert not target.exists()
+
+
+def test_two_backups_are_not_made_in_one_directory_at_the_same_time(path: Path) -> None:
+    target = path.with_name("copy.qdb")
+    with quelmdb.open(path) as store:
+        store.insert(Job("a"))
+        with Child(_back_up, path, target, "waits", method="spawn") as child:
+            assert child.receive() == "copied"
+            with pytest.raises(quelmdb.StoreBusyError, match="just now"):
+                store.backup(target)
+            child.send()
+            assert child.receive() is None
+    with quelmdb.open(target, create=False) as copy:
+        assert len(copy.all()) == 1
 
 
 def test_the_command_makes_a_directory_or_a_stream(path: Path) -> None:

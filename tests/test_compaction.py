@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import sys
 import threading
@@ -16,13 +17,19 @@ import pytest
 from click.testing import CliRunner
 
 import quelmdb
-from quelmdb import Job, Status
+from quelmdb import Job, Status, compaction, layout
+from quelmdb.environment import Superseded
+from quelmdb.maintenance.offline import repair_store
+from quelmdb.maintenance.pages import Pages
+from quelmdb.maintenance.salvage import Salvage
 from tests.children import Child, ChildDiedError
+from tests.damage import data_file
 from tools.app import commands
 
 pytest_plugins = ["tests.fixtures"]
 
-CAPACITY = 16 * 2**20
+CAPACITY = 8 * 2**20
+OLD_STORE = Path(__file__).parent / "data" / "store-v1"
 DURABILITIES: list[dict[str, Any]] = [
     {"durability": "full"},
     {"durability": "ephemeral", "capacity": CAPACITY},
@@ -103,6 +110,31 @@ def test_a_view_that_is_iterated_goes_on_in_the_next_generation(store: quelmdb.S
     seen = [next(jobs).arguments for _ in range(10)]
     store.compact()
     assert seen + [job.arguments for job in jobs] == list(range(2_000))
+
+
+def test_who_comes_late_to_a_generation_that_is_closed_goes_on_in_the_next_one(
+    store: quelmdb.Store,
+) -> None:
+    late = store._opened.environment
+    store.compact()
+    assert late.is_gone
+    with pytest.raises(Superseded):
+        late.read(lambda *_: None)
+    with pytest.raises(Superseded):
+        late.begin_snapshot()
+
+
+def test_a_store_without_jobs_wastes_nothing(store: quelmdb.Store) -> None:
+    assert store.wasted() == 0
+
+
+def test_what_is_wasted_is_told_of_a_store_of_before_there_were_options(path: Path) -> None:
+    old = path.with_name("old.qdb")
+    shutil.copytree(OLD_STORE, old)
+    with quelmdb.open(old, readonly=True) as store:
+        assert 0 <= store.wasted() < 1
+        assert store.info().free_bytes == pytest.approx(store.wasted() * store.info().used_bytes)
+    quelmdb.open(path).close()
 
 
 def test_threads_write_and_read_through_compactions(store: quelmdb.Store) -> None:
@@ -257,6 +289,29 @@ def test_an_ephemeral_store_grows_by_compaction(path: Path) -> None:
         assert len(store.all()) == 1
 
 
+def test_a_store_of_which_some_cannot_be_reached_is_not_compacted_nor_backed_up(
+    tmp_path: Path,
+) -> None:
+    """A copy would be without it, and sound: the only one of what is lost would be deleted."""
+    path = tmp_path / "jobs.qdb"
+    with quelmdb.open(path) as store:
+        store.insert_many(Job("a", n) for n in range(1_000))
+    with Pages(data_file(path)) as pages:
+        root = Salvage(pages)._trees[layout.JOBS].root or 0
+    with data_file(path).open("r+b") as file:
+        file.seek(root * 4096 + 12)  # the end of its pointers
+        end = int.from_bytes(file.read(2), sys.byteorder)
+        file.seek(root * 4096 + 12)
+        file.write((end - 2).to_bytes(2, sys.byteorder))
+    with quelmdb.open(path) as store:
+        with pytest.raises(quelmdb.CorruptStoreError, match="jobs has 1,000 entries, of which"):
+            store.compact()
+        with pytest.raises(quelmdb.CorruptStoreError, match="not copied"):
+            store.backup(tmp_path / "copy.qdb")
+    assert _generations(path) == ["000001"]
+    assert repair_store(path).kept == 1_000
+
+
 def test_a_full_store_has_no_capacity_to_be_given(path: Path) -> None:
     with quelmdb.open(path) as store:
         with pytest.raises(quelmdb.DurabilityError):
@@ -270,10 +325,14 @@ def test_a_store_open_for_reading_is_not_compacted(path: Path) -> None:
         store.compact()
 
 
-def test_it_is_told_how_much_is_copied(store: quelmdb.Store) -> None:
-    store.insert_many(Job("a", b"x" * 100) for _ in range(20_000))
+def test_it_is_told_how_much_is_copied(
+    store: quelmdb.Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(compaction, "_TELL_SECONDS", 0.0001)
+    store.insert_many(Job("a", b"x" * 100) for _ in range(3_000))
     told: list[int] = []
     compacted = store.compact(progress=told.append)
+    assert told
     assert told == sorted(told)
     assert all(0 <= size <= compacted.after + CAPACITY for size in told)
 

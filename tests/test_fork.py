@@ -208,7 +208,7 @@ def test_a_fork_while_threads_write_never_hangs_and_loses_nothing(store: quelmdb
     for thread in threads:
         thread.start()
     try:
-        for _ in range(30):
+        for _ in range(12):
             told = in_child(_use_after_fork, store, path)
             if isinstance(told, int):
                 acknowledged.append(told)

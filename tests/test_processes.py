@@ -201,11 +201,11 @@ def test_numbers_are_given_once_though_a_process_has_committed_nothing_in_betwee
         for _ in range(2):
             ids.append(store.insert(Job("ours")).id)
             nothing(store)
-            ids.append(in_child(_insert_once, path, method="forkserver"))
+            ids.append(in_child(_insert_once, path))
             ids.append(store.insert(Job("ours")).id)
             (job,) = store.claim("a")
             nothing(store)
-            theirs = in_child(_claim_once, path, method="forkserver")
+            theirs = in_child(_claim_once, path)
             (late,) = store.claim("a")
             claims += [job.claim, theirs, late.claim]
         assert ids == list(range(11, 17))

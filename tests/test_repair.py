@@ -67,14 +67,18 @@ def closed(tmp_path: Path) -> Path:
 def _jobs_of(path: Path) -> Jobs:
     """Those that can be read, as they are."""
     with quelmdb.open(path) as store:
-        found = {}
-        for job in store.all():
-            try:
-                job.as_dict()
-            except quelmdb.DecodeError:
-                continue
-            found[job.id] = job
-        return found
+        return _jobs_in(store)
+
+
+def _jobs_in(store: quelmdb.Store) -> Jobs:
+    found = {}
+    for job in store.all():
+        try:
+            job.as_dict()
+        except quelmdb.DecodeError:
+            continue
+        found[job.id] = job
+    return found
 
 
 def _repair(path: Path, name: str = "repaired", **options: Any) -> Outcome:
@@ -90,10 +94,11 @@ def _repair(path: Path, name: str = "repaired", **options: Any) -> Outcome:
     with quelmdb.open(new, create=False) as store:
         assert store.check() == []
         assert len(store.all()) == told.kept
+        jobs = _jobs_in(store)
     assert told.aside == (aside if aside.exists() else None)
     items = list(_items(aside)) if told.aside else []
     assert len(items) == told.set_aside
-    return Outcome(told, new, _jobs_of(new), items)
+    return Outcome(told, new, jobs, items)
 
 
 def _items(aside: Path) -> Iterator[dict[str, Any]]:
@@ -145,18 +150,18 @@ def test_a_large_store_is_the_same_after_a_repair(tmp_path: Path) -> None:
     with quelmdb.open(path) as store:
         store.insert_many(
             Job(f"worker {n % 700}", rng.randbytes(rng.choice((9, 300, 900, 5000))), priority=n % 3)
-            for n in range(8000)
+            for n in range(3000)
         )
-        store.destroy_many(rng.sample(range(1, 8001), 3000))
-        for job in store.claim(limit=1000):
-            store.complete(job, result=rng.randbytes(rng.randrange(4000)))
+        store.destroy_many(rng.sample(range(1, 3001), 1000))
+        claimed = store.claim(limit=500)
+        store.complete_many(claimed, [rng.randbytes(rng.randrange(4000)) for _ in claimed])
     told: list[tuple[int, int]] = []
     before = _jobs_of(path)
     done = _repair(path, progress=lambda *numbers: told.append(numbers))
     assert done.jobs == before
-    assert done.told == Repaired(kept=5000)
+    assert done.told == Repaired(kept=2000)
     assert told == [*sorted(told)]
-    assert told[-1] == (5000, 5000)
+    assert told[-1] == (2000, 2000)
 
 
 def test_an_empty_store_is_repaired_to_an_empty_one(tmp_path: Path) -> None:
@@ -301,6 +306,7 @@ _INDEXES: Final = {
     "a foreign entry is in by_worker_status": _put("by_worker_status", pack_number(517), _KEY),
     "an entry of no job is in by_worker_status": _put("by_worker_status", _OF_B, pack_number(99)),
     "a status that is none is in by_status": _put("by_status", pack_number(77), _KEY),
+    "a worker's key is in by_status": _put("by_status", layout.worker_status_key(1, 1), _KEY),
     "a due time is missing": _delete("by_option", layout.due_key(2**52, 11)),
     "a priority is missing": _delete("by_option", layout.priority_key(None, 7, 12)),
     "a priority of no job is there": _put("by_option", layout.priority_key(2, 1, 99), b""),
@@ -310,6 +316,7 @@ _INDEXES: Final = {
     "an option is none": _put("by_option", b"?", b""),
     "a worker is paused that is none": _put("by_option", layout.paused_key(99), b""),
     "a paused worker is no number": _put("by_option", b"Z?", b""),
+    "a paused worker has a value": _put("by_option", layout.paused_key(2), b"?"),
     "next_id is 0": _put("meta", layout.NEXT_ID, pack_number(0)),
     "next_id is too low": _put("meta", layout.NEXT_ID, pack_number(5)),
     "next_id is too high": _put("meta", layout.NEXT_ID, pack_number(2**64 - 1)),
@@ -325,6 +332,19 @@ _INDEXES: Final = {
     "an owner is none": _put("owners", pack_number(1), b"short"),
     "an owner's number is too large": _put("owners", pack_number(2**40), bytes(16)),
 }
+
+
+_UNSEEN: Final = {"next_id is too high", "the durability is none"}
+"""Nothing in the store contradicts it."""
+_UNSERVED: Final = {"the format is another", "the identity is missing"}
+
+
+@pytest.mark.parametrize("name", _INDEXES.keys() - _UNSEEN - _UNSERVED)
+def test_what_stands_beside_the_records_is_checked(name: str, closed: Path) -> None:
+    with raw(closed) as content:
+        _INDEXES[name](content)
+    with quelmdb.open(closed, readonly=True) as store:
+        assert store.check()
 
 
 @pytest.mark.parametrize("damage", _INDEXES.values(), ids=_INDEXES)
@@ -532,13 +552,21 @@ def test_without_meta_pages_jobs_and_names_are_found(
 
 def test_a_file_that_was_cut_off_gives_what_is_left(many: Path, tmp_path: Path) -> None:
     before = _jobs_of(many)
+    given = 0
     for size in range(0, used_bytes(many), 5 * _PAGE + 1000):
 
         def cut(data: bytearray, size: int = size) -> None:
             del data[size:]
 
-        done = _repair(damaged_copy(many, tmp_path / f"copy{size}", cut), f"repaired{size}")
+        copy = damaged_copy(many, tmp_path / f"copy{size}", cut)
+        try:
+            done = _repair(copy, f"repaired{size}")
+        except quelmdb.CorruptStoreError:  # of what is shorter
+            assert not given
+            continue
+        given += len(done.jobs)
         assert [job for key, job in done.jobs.items() if not _was(job, before.get(key))] == []
+    assert given
 
 
 def _was(job: Job, original: Job | None) -> bool:
@@ -566,9 +594,10 @@ def test_flipped_bits_never_alter_a_job(
     they are or set aside; with more, older ones may come back, which is said."""
     before = _jobs_of(many)
     rng = random.Random(bits)
+    used = used_bytes(many)
     outcomes: Counter[str] = Counter()
-    for number in range((2000 if long else 200) // (1 if bits == 1 else 2)):
-        flips = [(rng.randrange(used_bytes(many)), rng.randrange(8)) for _ in range(bits)]
+    for number in range((2000 if long else 50) // (1 if bits == 1 else 2)):
+        flips = [(rng.randrange(used), rng.randrange(8)) for _ in range(bits)]
 
         def flip(data: bytearray, flips: list[tuple[int, int]] = flips) -> None:
             for place, bit in flips:

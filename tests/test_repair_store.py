@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +15,10 @@ import pytest
 from click.testing import CliRunner
 
 import quelmdb
-from quelmdb import Job
+from quelmdb import Job, layout
 from quelmdb.maintenance.offline import repair_store
-from tests.children import Child
-from tests.damage import raw
+from tests.children import Child, ChildDiedError
+from tests.damage import data_file, put_meta, raw
 from tools.app import commands
 
 pytest_plugins = ["tests.fixtures"]
@@ -73,6 +78,123 @@ def test_where_there_is_no_store_there_is_nothing_to_repair(tmp_path: Path) -> N
         repair_store(tmp_path / "none")
     with pytest.raises(quelmdb.StoreNotFoundError):
         repair_store(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def _hold_the_old_one(pipe: Any, path: Path) -> None:
+    with quelmdb.open(path, readonly=True) as store, store.snapshot():
+        pipe.send("open")
+        pipe.recv()
+
+
+def test_an_old_generation_that_was_left_is_never_taken_for_the_store(path: Path) -> None:
+    """Whoever read it has died: nobody has deleted it yet."""
+    with quelmdb.open(path) as store:
+        store.insert(Job("a", "old"))
+        with Child(_hold_the_old_one, path, method="spawn") as child:
+            assert child.receive() == "open"
+            store.compact()
+        store.insert(Job("a", "new"))
+        jobs = list(store.all())
+    assert (path / "000001").exists()
+    for generation in (3, 4):
+        assert repair_store(path).kept == 2
+        assert (path / "000001").exists()
+        with quelmdb.open(path, readonly=True) as store:
+            assert list(store.all()) == jobs
+            assert store.info().generation == generation
+
+
+def test_where_the_seal_was_lost_both_generations_are_kept(path: Path) -> None:
+    """Which is the store, and which the rest of a compaction, cannot be told then."""
+    with quelmdb.open(path) as store:
+        store.insert(Job("a", "old"))
+    shutil.copytree(path / "000001", path / "000002")
+    put_meta(path, layout.NEXT_ID, None)
+    repaired = repair_store(path)
+    assert (repaired.kept, repaired.set_aside) == (1, 1)
+    (kept,) = path.glob("000002-*.unused")
+    assert kept.name in str(repaired.problems[-1])
+    assert (kept / "data.mdb").exists()
+
+
+@pytest.mark.parametrize("left", [0, 4096, 8192])
+def test_where_nothing_is_left_no_empty_store_is_made(left: int, tmp_path: Path) -> None:
+    path = tmp_path / "jobs.qdb"
+    with quelmdb.open(path) as store:
+        store.insert_many(Job("a", {"n": n}) for n in range(100))
+    os.truncate(path / "000001" / "data.mdb", left)
+    before = sorted(path.rglob("*"))
+    with pytest.raises(quelmdb.CorruptStoreError, match="nothing of a store"):
+        repair_store(path)
+    assert sorted(path.rglob("*")) == before
+
+
+def _repair_and_die(pipe: Any, path: Path, calls: int) -> None:
+    """Dies at the `calls`-th step of a repair that goes to the file system."""
+    left = calls
+
+    def step(event: str, arguments: tuple[object, ...]) -> None:
+        nonlocal left
+        if event in ("os.mkdir", "os.rename", "open", "shutil.rmtree", "os.listdir"):
+            left -= 1
+            if left == 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    sys.addaudithook(step)
+    repair_store(path)
+    pipe.send(left)
+
+
+def test_a_repair_killed_at_any_step_loses_nothing_and_is_made_again(path: Path) -> None:
+    jobs = _damaged(path)
+    damaged = path.with_name("damaged.qdb")
+    path.rename(damaged)
+    for calls in range(1, 1_000):
+        shutil.rmtree(path, ignore_errors=True)
+        shutil.copytree(damaged, path)
+        with Child(_repair_and_die, path, calls, method="fork") as child:
+            try:
+                child.receive()
+            except ChildDiedError:
+                survived = False
+            else:
+                survived = True
+        repair_store(path)
+        assert list(path.glob("*.new")) == []
+        assert list(path.glob("aside-*.cbor"))
+        with quelmdb.open(path) as store:
+            assert list(store.all()) == jobs
+            assert store.check() == []
+        if survived:
+            break
+    assert survived
+    assert calls > 5
+
+
+def test_the_command_checks_what_cannot_be_opened(tmp_path: Path) -> None:
+    """LMDB would follow a damaged pointer out of the file, and end the process."""
+    path = tmp_path / "jobs.qdb"
+    with quelmdb.open(path) as store:
+        store.insert_many(Job("a", {"n": n}) for n in range(10))
+    data = data_file(path)
+    with data.open("r+b") as file:
+        for meta in (0, 4096):
+            file.seek(meta + 128)  # the root of the main database
+            file.write((2**40).to_bytes(8, sys.byteorder))
+    found = subprocess.run(
+        [sys.executable, "-m", "tools", "check", str(path), "--json"],
+        cwd=Path(__file__).parents[1],
+        capture_output=True,
+        check=False,
+        timeout=60,
+    )
+    assert (found.returncode, found.stderr) == (1, b"")
+    assert "no such page" in json.loads(found.stdout)[0]["message"]
+    os.truncate(data, 5000)
+    short = CliRunner().invoke(commands, ["check", str(path), "--json"])
+    assert short.exit_code == 1
+    assert json.loads(short.stdout)[0]["rule"] == "structure"
 
 
 def test_the_command_repairs_and_tells(path: Path) -> None:

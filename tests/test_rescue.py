@@ -342,7 +342,7 @@ def test_a_cancelled_wait_ends_at_once_and_leaves_no_thread_that_waits(
 
 def _insert_and_time(pipe: Connection, path: Path) -> list[float]:
     """What each insert took, until it is told to end, or there is no room for more."""
-    took = []
+    took: list[float] = []
     with quelmdb.open(path) as store:
         store.insert(Job("new"))
         pipe.send("ready")

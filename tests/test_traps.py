@@ -36,11 +36,12 @@
 | overlayfs, a store in the lower layer            | test_filesystem                              |
 | network file systems                             | test_filesystem                              |
 | an emptied directory becomes a store             | bit_flips: never made anew                 |
-| another map size shrinks a writemap file         | test_durability: nobody resizes it           |
-| a disk is full under a writemap: SIGBUS          | test_capacity: all of it was allocated       |
+| another map size shrinks a writemap file         | test_ephemeral_file: nobody resizes it       |
+| a disk is full under a writemap: SIGBUS          | test_capacity_disk: all of it was allocated  |
 | `cp` of a live store, `env.copy`                 | no copies are made yet (backup, to come)     |
 | `env.sync` does nothing on a sync=False one      | nothing calls it: what was not synced is     |
-|                                                  | verified after a restart (test_durability)   |
+|                                                  | verified after a restart                     |
+|                                                  | (test_ephemeral_restart)                     |
 | a truncated file: SIGBUS                         | bit_flips: truncated at every size         |
 | a 0-byte data file is an empty database          | bit_flips: a file that is no data file     |
 | corrupt pages: SIGABRT                           | bit_flips: a flipped bit; `check` verifies |

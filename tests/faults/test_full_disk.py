@@ -16,6 +16,7 @@ import quelmdb
 from quelmdb import Job, StoreFullError
 from quelmdb.filesystem import MIB
 from tests.children import in_child, in_children
+from tests.faults.smalldisk import limit_file_size
 from tests.mounts import enter_private_mounts, mount_tmpfs, needs_mounts
 
 _DISK: int = 24  # MiB
@@ -300,7 +301,7 @@ def test_a_limit_of_file_size_is_as_a_full_disk(tmp_path: Path) -> None:
     """RLIMIT_FSIZE, `ulimit -f`."""
 
     def test(path: Path) -> None:
-        _limit_file_size(8 * 2**20)
+        limit_file_size(8 * 2**20)
         with quelmdb.open(path) as store:
             inserted = _fill(store)
             assert inserted > 1000
@@ -308,7 +309,7 @@ def test_a_limit_of_file_size_is_as_a_full_disk(tmp_path: Path) -> None:
             _assert_refused(store)
             store.destroy_many(list(store.all().ids())[: inserted // 2])
             store.insert_many([Job("b", b"x" * 800)] * 100)
-            _limit_file_size(resource.RLIM_INFINITY)
+            limit_file_size(resource.RLIM_INFINITY)
             store.insert_many([Job("b", b"x" * 800)] * 5000)
             assert store.check() == []
 
@@ -318,20 +319,15 @@ def test_a_limit_of_file_size_is_as_a_full_disk(tmp_path: Path) -> None:
 def test_creation_under_a_small_limit_of_file_size_is_refused(tmp_path: Path) -> None:
     def test(path: Path) -> None:
         for limit in (0, 4096, 32768):
-            _limit_file_size(limit)
+            limit_file_size(limit)
             with pytest.raises(StoreFullError):
                 quelmdb.open(path)
-        _limit_file_size(resource.RLIM_INFINITY)
+        limit_file_size(resource.RLIM_INFINITY)
         with quelmdb.open(path) as store:
             store.insert(Job("a"))
             assert store.check() == []
 
     in_child(test, tmp_path / "jobs.qdb")
-
-
-def _limit_file_size(limit: int) -> None:
-    hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
-    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, hard))
 
 
 def test_the_reserve_stays_whatever_a_transaction_adds(tmp_path: Path) -> None:

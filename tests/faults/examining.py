@@ -1,0 +1,400 @@
+"""What processes make of damaged images of a data file: each is read, checked, written to and
+now and then repaired, in a process that may die of it.
+
+One server that has imported the library forks a process an image, and another where that died.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import pickle
+import random
+import reprlib
+import resource
+import shutil
+import signal
+import sys
+import traceback
+from collections.abc import Callable, Iterable, Iterator
+from enum import Enum
+from functools import partial
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any, BinaryIO, Final, NamedTuple, TypeVar
+
+import quelmdb
+from quelmdb import Job, QuelmdbError, Status
+from quelmdb.layout import OWNERS_FILE
+from quelmdb.maintenance.offline import check_unopened, repair_store
+from tests.damage import data_file
+from tests.faults.images import FIELDS, FLIP, STALE, Fields, Image, Specimen, fields_of, image
+
+T = TypeVar("T")
+
+_CPU_SECONDS: Final = 10  # a page that is its own neighbour might keep LMDB going for ever
+_MEMORY: Final = 2**30
+_FEW: Final = 150  # of the jobs, which are asked for one by one
+_WORKERS: Final = ("mail", "first", "later", "big", "worker 5", None, "nobody")
+_NEW: Final = "new"
+_ID, _WORKER, _ARGUMENTS, _CREATED_AT = 0, 1, 2, 4  # among the fields
+
+
+class Stage(Enum):
+    """What is done to an image, in this order."""
+
+    READ = "reading"
+    CHECK = "check"
+    WRITE = "writing"
+    REPAIR = "repair"
+
+
+_STAGES_OF_ONE: Final = [Stage.READ, Stage.CHECK, Stage.WRITE]  # copy of the image
+
+
+class Verdict(NamedTuple):
+    """What came of an image."""
+
+    number: int
+    kind: str
+    where: str
+    right: bool = True
+    """Whether all that was asked was answered as of the sound store."""
+    errors: bool = False
+    omissions: bool = False
+    """Whether an answer was another one: jobs were left out, or a number was wrong."""
+    older: bool = False
+    """Whether a job was told as it was before."""
+    found: bool | None = None
+    """Whether `check` found anything; None where it died."""
+    crashes: tuple[str, ...] = ()
+    """Stage and signal."""
+    failures: tuple[str, ...] = ()
+    """What must not be."""
+    repaired: tuple[int, int, int] | None = None
+    """How many jobs the repaired store has, how many are missing, how many are older."""
+
+
+def serve(
+    pipe: Connection, place: Path, whole: Specimen, seed: int, numbers: range, often: int
+) -> None:
+    """Sends the verdict of each image; one in `often` is repaired, too."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())  # LMDB tells why it aborts
+    place.mkdir()
+    right = _answers(whole, place)
+    for number in numbers:
+        damaged = image(whole, random.Random(f"{seed} {number}"))
+        examination = _Examination(whole, right, place, number, damaged)
+        pipe.send(examination.verdict(repairing=number % often == 0))
+    pipe.send(None)
+
+
+def _answers(whole: Specimen, place: Path) -> dict[str, Any]:
+    """What the sound store says, and that it is what was put into it."""
+    sound = _Examination(whole, {}, place, 0, Image("sound", "nowhere", whole.data))
+    verdict = sound.verdict(repairing=True)
+    assert not verdict.failures, verdict
+    assert (verdict.right, verdict.found) == (True, False), verdict
+    assert verdict.repaired == (len(whole.jobs), 0, 0), verdict
+    assert sound.told == whole.jobs.keys()
+    return sound.answers
+
+
+class _Examination:
+    """Of one image."""
+
+    def __init__(
+        self, whole: Specimen, right: dict[str, Any], place: Path, number: int, damaged: Image
+    ) -> None:
+        self.whole = whole
+        self.right = right
+        self.number = number
+        self.kind = damaged.kind
+        self._place = place
+        self._image = damaged
+        self._verdict = Verdict(number, damaged.kind, damaged.where)
+        self.answers: dict[str, Any] = {}
+        self.told: set[int] = set()
+        """Jobs that were told as they are."""
+
+    def verdict(self, *, repairing: bool) -> Verdict:
+        """Runs the stages, each of them whether the one before survived or not."""
+        left = _STAGES_OF_ONE
+        while left:
+            left = self._run(left)
+        if repairing:
+            self._run([Stage.REPAIR])
+        return self._verdict._replace(failures=(*self._verdict.failures, *self._unfound()))
+
+    def _unfound(self) -> Iterator[str]:
+        told = self._verdict
+        # Of a page as it was before every byte may be right, and be in its place.
+        if told.found is False and not told.right and told.kind != STALE:
+            yield "what it left out or told otherwise is not found by check"
+
+    def _run(self, stages: list[Stage]) -> list[Stage]:
+        """Runs stages until one is its process's death, and returns those behind it."""
+        path = self._place / "jobs.qdb"
+        shutil.rmtree(path, ignore_errors=True)
+        data_file(path).parent.mkdir(parents=True)
+        data_file(path).write_bytes(self._image.data)
+        (path / OWNERS_FILE).touch()
+        inner, outer = os.pipe()
+        pid = os.fork()
+        if not pid:
+            os.close(inner)
+            _Child(self, path, outer).run(stages)
+        os.close(outer)
+        stage, done = stages[0], 0
+        with os.fdopen(inner, "rb") as pipe:
+            for what, value in _messages(pipe):
+                if what == "stage":
+                    stage, done = value, stages.index(value)
+                elif what == "done":
+                    done = len(stages)
+                else:
+                    self._take(what, value)
+        _, status = os.waitpid(pid, 0)
+        if os.WIFSIGNALED(status):
+            name = signal.Signals(os.WTERMSIG(status)).name
+            self._change(crashes=(*self._verdict.crashes, f"{stage.value}: {name}"))
+            return stages[done + 1 :]
+        if done < len(stages):
+            self._take("failure", f"{stage.value} ended with {os.WEXITSTATUS(status)}")
+        return []
+
+    def _take(self, what: str, value: Any) -> None:
+        match what:
+            case "failure":
+                self._change(failures=(*self._verdict.failures, value))
+            case "told":
+                self.told = value
+            case "answer":
+                question, answer = value
+                self.answers[question] = answer
+            case _:
+                self._change(**{what: value})
+
+    def _change(self, **fields: Any) -> None:
+        self._verdict = self._verdict._replace(**fields)
+
+
+def _messages(pipe: BinaryIO) -> Iterator[tuple[str, Any]]:
+    while True:
+        try:
+            yield pickle.load(pipe)
+        except (EOFError, pickle.UnpicklingError):
+            return
+
+
+class _Child:
+    """The process that may die."""
+
+    def __init__(self, examination: _Examination, path: Path, pipe: int) -> None:
+        self._examination = examination
+        self._whole = examination.whole
+        self._path = path
+        self._pipe = pipe
+        self._told: set[int] = set(examination.told)
+
+    def run(self, stages: list[Stage]) -> None:
+        """Never returns."""
+        code = 1
+        try:
+            logging.disable()
+            resource.setrlimit(resource.RLIMIT_CPU, (_CPU_SECONDS, 2 * _CPU_SECONDS))
+            resource.setrlimit(resource.RLIMIT_DATA, (_MEMORY, _MEMORY))
+            for stage in stages:
+                self._say("stage", stage)
+                try:
+                    _STAGES[stage](self)
+                except QuelmdbError as error:
+                    match stage:
+                        case Stage.READ:
+                            self._say("right", False)
+                            self._say("errors", True)
+                        case Stage.CHECK:
+                            self._say("found", True)
+                        case Stage.REPAIR:
+                            self._say("failure", f"it is not repaired: {error}")
+            self._say("done", True)
+            code = 0
+        except BaseException:
+            self._say("failure", traceback.format_exc())
+        finally:
+            os._exit(code)
+
+    def _say(self, what: str, value: object) -> None:
+        os.write(self._pipe, pickle.dumps((what, value)))
+
+    def _some(self, ids: Iterable[int]) -> list[int]:
+        """All of the sound store: what is asked of the others is known then."""
+        few, rng = list(ids), random.Random(self._examination.number)
+        return rng.sample(few, _FEW) if self._examination.right else few
+
+    # --- Reading ----------------------------------------------------------------
+
+    def read(self) -> None:
+        readonly = self._examination.number % 4 == 1
+        with quelmdb.open(self._path, create=False, readonly=readonly) as store:
+            for job_id in self._some(self._whole.versions):
+                self._told_jobs(f"find {job_id}", partial(_found, store, job_id))
+            for question, listing in _listings(store):
+                self._told_jobs(question, listing)
+                self._say("told", self._told)
+            with store.snapshot() as snapshot:
+                self._told_jobs("snapshot", lambda: list(snapshot.all(after=500)))
+                self._told_jobs("snapshot, failed", lambda: list(snapshot.failed()))
+            for question, ask in _questions(store):
+                self._compare(question, partial(_unless_error, ask))
+
+    def _told_jobs(self, question: str, ask: Callable[[], list[Job | None]]) -> None:
+        """Their ids are compared with those of the sound store, each job with what it was."""
+        self._compare(question, lambda: self._ids_of(_unless_error(ask)))
+
+    def _compare(self, question: str, ask: Callable[[], Any]) -> None:
+        answer, right = ask(), self._examination.right.get(question)
+        if right is None:
+            self._say("answer", (question, answer))
+        elif answer != right:
+            self._say("right", False)
+            self._say("errors" if answer is None else "omissions", True)
+
+    def _ids_of(self, jobs: list[Job | None] | None) -> list[int | None] | None:
+        if jobs is None:
+            return None
+        ids = []
+        for job in jobs:
+            fields = _unless_error(partial(fields_of, job)) if job else ()
+            if fields is None:
+                self._say("right", False)
+                self._say("errors", True)
+            elif fields:
+                self._look_at(fields)
+                ids.append(fields[_ID])
+        return ids
+
+    def _look_at(self, fields: Fields) -> None:
+        job_id = fields[_ID]
+        if fields == self._whole.jobs.get(job_id):
+            self._told.add(job_id)
+        elif fields in self._whole.versions.get(job_id, ()):
+            self._say("right", False)
+            self._say("older", True)
+        else:
+            self._say("failure", f"a job that never was: {_shortened(fields)}")
+
+    # --- The other stages ---------------------------------------------------------
+
+    def check(self) -> None:
+        """As `quelmdb check` does it."""
+        if check_unopened(self._path):
+            self._say("found", True)
+            return
+        with quelmdb.open(self._path, create=False, readonly=True) as store:
+            self._say("found", store.check() != [])
+
+    def write(self) -> None:
+        """Verbs of every kind; what they tell of jobs that were there is true."""
+        with quelmdb.open(self._path, create=False) as store:
+            _unless_error(lambda: store.insert_many([Job(_NEW), Job("worker 1", 0)]))
+            _unless_error(lambda: store.insert(Job(_NEW, b"n" * 9000, unique_key="key 19")))
+            claimed = _unless_error(lambda: store.claim(limit=9)) or []
+            claimed += _unless_error(lambda: store.claim("first", "later", limit=2)) or []
+            for job in claimed:
+                self._look_at_identity(job)
+                _unless_error(partial(store.complete, job, "done"))
+            _unless_error(lambda: store.destroy(5))
+            _unless_error(lambda: store.update(Job("worker 2", b"u" * 5000, id=300)))
+            for job_id in self._some(self._whole.jobs):
+                found = _unless_error(partial(store.find, job_id))
+                if found is not None and job_id != 300:
+                    self._look_at_identity(found)
+
+    def _look_at_identity(self, job: Job) -> None:
+        """What no verb but update changes."""
+        fields = _unless_error(partial(fields_of, job))
+        if fields and fields[_WORKER] not in (_NEW, "worker 1"):
+            known = self._whole.versions.get(job.id or 0, ())
+            if _identity(fields) not in map(_identity, known):
+                self._say("failure", f"after writes, a job that never was: {_shortened(fields)}")
+
+    def repair(self) -> None:
+        """What could be read is in the repaired store, or set aside, and no job is altered."""
+        examination = self._examination
+        done = repair_store(self._path)
+        with quelmdb.open(self._path, create=False) as store:
+            if problems := store.check():
+                self._say("failure", f"the repaired store has problems: {problems}")
+            jobs = {job.id or 0: fields_of(job) for job in store.all()}
+        older = 0
+        for job_id, fields in jobs.items():
+            if fields[_WORKER] in done.invented.values() and job_id in self._whole.jobs:
+                fields = (job_id, self._whole.jobs[job_id][_WORKER], *fields[_WORKER + 1 :])
+            if fields != self._whole.jobs.get(job_id):
+                older += 1
+                if fields not in self._whole.versions.get(job_id, ()):
+                    self._say("failure", f"repaired, a job that never was: {_shortened(fields)}")
+        missing = examination.told - jobs.keys()
+        # Of several damaged places all is kept in pages that are set aside.
+        if missing and (examination.kind == FLIP or done.aside is None):
+            self._say("failure", f"lost by repair: {missing}")
+        self._say("repaired", (len(jobs), len(self._whole.jobs.keys() - jobs.keys()), older))
+
+
+_STAGES: Final[dict[Stage, Callable[[_Child], None]]] = {
+    Stage.READ: _Child.read,
+    Stage.CHECK: _Child.check,
+    Stage.WRITE: _Child.write,
+    Stage.REPAIR: _Child.repair,
+}
+
+
+def _found(store: quelmdb.Store, job_id: int) -> list[Job | None]:
+    return [store.find(job_id)]
+
+
+def _listings(store: quelmdb.Store) -> Iterator[tuple[str, Callable[[], list[Job | None]]]]:
+    yield "all", partial(list, store.all())
+    yield "all, reversed", partial(list, store.all(reverse=True, limit=99))
+    for status in Status:
+        yield f"{status}", partial(list, store.jobs(status))
+    for worker in _WORKERS:
+        yield f"{worker}", partial(list, store.all(worker, limit=30))
+        incomplete = store.incomplete(worker, limit=30, reverse=True)
+        yield f"{worker}, incomplete", partial(list, incomplete)
+
+
+def _questions(store: quelmdb.Store) -> Iterator[tuple[str, Callable[[], Any]]]:
+    yield "counts", store.counts
+    yield "workers", store.workers
+    yield "paused", store.paused
+    yield "next due", store.next_due
+    yield "ids", lambda: list(store.all().ids())
+    yield "info", lambda: _information(store)
+    for worker in _WORKERS:
+        yield f"counts of {worker}", partial(store.counts, worker)
+        yield f"length of {worker}", partial(len, store.completed(worker))
+
+
+def _information(store: quelmdb.Store) -> object:
+    info = store.info()
+    return info.counts, info.workers, info.paused, info.next_due, info.next_id, info.next_claim
+
+
+def _shortened(fields: Fields) -> str:
+    return ", ".join(
+        f"{name} {reprlib.repr(field)}" for name, field in zip(FIELDS, fields, strict=True)
+    )
+
+
+def _unless_error(question: Callable[[], T]) -> T | None:
+    try:
+        return question()
+    except (QuelmdbError, MemoryError):  # a length of which a bit has flipped says up to 4 GiB
+        return None
+
+
+def _identity(fields: Fields) -> object:
+    return fields[_WORKER], fields[_ARGUMENTS], fields[_CREATED_AT]

@@ -1,0 +1,12 @@
+"""Chance that can be had again."""
+
+from __future__ import annotations
+
+import random
+
+
+def seeded() -> random.Random:
+    """Random numbers by a new seed, which is printed: pytest shows it where a test fails."""
+    seed = random.randrange(2**32)
+    print(f"seed {seed}")
+    return random.Random(seed)
