@@ -1,4 +1,4 @@
-"""Group commit: how the writes of a process get into transactions.
+"""Group commit: how the writes of a process get into `transactions`.
 
 Who finds nobody else writing writes by itself. All others put a request into the queue,
 and a thread, the committer, takes whatever has come into one transaction: they share
@@ -13,25 +13,18 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import suppress
-from itertools import groupby
 from queue import Empty, SimpleQueue
 from threading import get_ident
-from typing import Any, Final, TypeVar, cast
+from typing import Any, Final, TypeVar
 
-from quelmdb.append import Append, append_all
-from quelmdb.engine import Transaction, abort
-from quelmdb.engine_errors import is_foreign
 from quelmdb.environment import Environment
-from quelmdb.errors import QuelmdbError, StoreError
-from quelmdb.filesystem import sync_file
+from quelmdb.errors import StoreError
 from quelmdb.gate import Gate
-from quelmdb.layout import DATA_FILE
-from quelmdb.listeners import Listeners
 from quelmdb.owners import Owners
 from quelmdb.requests import Request, Unreceived, Verb, WaitingRequest
-from quelmdb.writer import Writer
+from quelmdb.transactions import Transactions
 
 T = TypeVar("T")
 
@@ -53,15 +46,11 @@ class Committer:
         wake: Callable[[int], object],
         next_generation: Callable[[], Environment],
     ) -> None:
-        """`gate`: where this process stands in line with others. `wake` is given the number of
-        each transaction behind which there may be something to claim. `next_generation` opens
-        what has superseded the environment."""
-        self._environment = environment
-        self._owners = owners
-        self._next_generation = next_generation
-        self._writer = Writer(environment, owners)
-        self._wake = wake
-        self.listeners = Listeners()
+        """`gate`: where this process stands in line with others. The rest as `Transactions`."""
+        self._transactions = Transactions(
+            environment, owners, wake, next_generation, self._raise_if_gone
+        )
+        self.listeners = self._transactions.listeners
         # None where nobody writes: its file is open for reading only, or closed.
         self._gate = None if environment.readonly else gate
         self._leave: Callable[[], object] = gate.leave
@@ -104,7 +93,7 @@ class Committer:
                     self._busy = me
                     try:
                         if gate is None or gate.try_enter() or (own and gate.enter()):
-                            self._alone(verb, now, outcome)
+                            self._transactions.alone(verb, now, outcome)
                     finally:  # without a place for interrupts up to the end of `leave`
                         self._busy = busy if busy == me else 0
                         if gate is not None:
@@ -117,7 +106,7 @@ class Committer:
                     unreceived(outcome[0])
                 if self._gone is not None and isinstance(error, ValueError):
                     raise self._gone() from error  # a signal handler has closed the gate's file
-                mapped = self._environment.error_for(error)  # of the gate
+                mapped = self._transactions.environment.error_for(error)  # of the gate
                 if mapped is error:
                     raise
                 raise mapped from error
@@ -131,7 +120,8 @@ class Committer:
 
     def submit(self, request: Request[Any]) -> None:
         """Has a request committed, and delivered, by the committer."""
-        self._raise_if_refused()
+        self._raise_if_gone()
+        self._transactions.environment.raise_if_readonly()
         try:
             self._unserved.add(request)
             self._requests.put(request)
@@ -141,7 +131,8 @@ class Committer:
             self._unserved.discard(request)  # it may not be in the queue
             request.withdraw()
             if isinstance(error, RuntimeError):
-                where = str(self._environment.directory.parent)
+                self._raise_if_gone()  # then the thread has ended for that
+                where = str(self._transactions.environment.directory.parent)
                 raise StoreError(
                     f"{where}: a thread for the write could not be started; nothing was changed; "
                     f"end some threads, or raise their limit (ulimit -u) ({error})",
@@ -195,14 +186,13 @@ class Committer:
         self._busy = self._committer = 0
         self._paused = set()
         self._requests = SimpleQueue()
-        self.listeners = Listeners()
         self._unserved = set()
-        del self._writer  # it holds on to the environment
+        self._transactions.forget()
+        self.listeners = self._transactions.listeners
 
-    def _raise_if_refused(self) -> None:
+    def _raise_if_gone(self) -> None:
         if self._gone is not None:
             raise self._gone()
-        self._environment.raise_if_readonly()
 
     def _needed_gate(self) -> Gate | None:
         gate = self._gate
@@ -219,9 +209,9 @@ class Committer:
         """Opens the next generation, unless that was done: `environment` is superseded."""
         with self._turn:
             try:
-                if self._gone is None and self._environment is environment:
+                if self._gone is None and self._transactions.environment is environment:
                     self._enter()
-                    self._use_next()
+                    self._transactions.use_next()
             finally:
                 self._leave()
 
@@ -233,115 +223,11 @@ class Committer:
             self._busy = get_ident()
             try:
                 self._enter()
-                self._alone(verb, now, outcome)
+                self._transactions.alone(verb, now, outcome)
             finally:
                 self._busy = 0
                 self._leave()
         return outcome[0]
-
-    def _begin(self, now: int) -> Transaction:
-        """A write transaction of the generation that is the store."""
-        while True:
-            transaction = self._environment.begin_write()
-            try:
-                self._writer.begin(transaction, now, is_heard=bool(self.listeners.hooks))
-                # Who has written the last transaction knows that it was no seal.
-                known = self._writer.counters.are_known
-                if known or not self._environment.is_sealed(transaction):
-                    return transaction
-            except BaseException:
-                abort(transaction)
-                raise
-            abort(transaction)
-            self._use_next()
-
-    def _use_next(self) -> None:
-        self._environment = self._next_generation()
-        self._writer = Writer(self._environment, self._owners)
-
-    # --- Transactions -------------------------------------------------------
-
-    def _alone(self, verb: Verb[T], now: int, outcome: list[T]) -> None:
-        """One verb in a transaction of its own. What it returns is put into `outcome`
-        where it is committed, which it may be although something is raised."""
-        transaction = None
-        try:
-            if self._gone is not None:  # asked under the turn, for which `close` waits
-                raise self._gone()
-            transaction = self._begin(now)
-            writer = self._writer
-            result = verb(writer)
-            writer.counters.finish()
-            transaction.commit()
-            outcome.append(result)
-            self._committed(writer)
-        except BaseException as error:
-            if self._undo(transaction, error) and not outcome:
-                outcome.append(result)
-            mapped = self._environment.error_for(error)
-            if mapped is error:
-                raise
-            raise mapped from error
-
-    def _together(self, first: Request[Any], taken: list[Request[Any]]) -> None:
-        """All that waits, in one transaction. Raises where each must be run alone."""
-        transaction = None
-        try:
-            if self._gone is not None:
-                raise self._gone()
-            transaction = self._begin(0)
-            writer = self._writer
-            taken += self._waiting(first)
-            for is_append, group in groupby(taken, _is_append):
-                if is_append:
-                    _append(writer, list(group))
-                else:
-                    for request in group:
-                        _try(writer, request)
-            writer.counters.finish()
-            transaction.commit()
-            self._committed(writer)
-        except BaseException as error:
-            if not self._undo(transaction, error):
-                raise
-
-    def _undo(self, transaction: Transaction | None, error: BaseException) -> bool:
-        """Undoes a transaction that failed; whether it was committed nevertheless."""
-        if transaction is None:
-            return False
-        try:
-            committed = self._environment.undo(transaction, error)
-        except MemoryError:  # left open, it would be in the way of all later ones
-            abort(transaction)
-            self._writer.give_up()
-            raise
-        if committed:
-            self._committed(self._writer)
-        else:
-            self._writer.give_up()
-            if not self._environment.ephemeral and is_foreign(error):
-                self._sync_what_failed()
-        return committed
-
-    def _sync_what_failed(self) -> None:
-        """Before anybody else writes to a full store (this process is at the gate still): where
-        LMDB could not sync its meta page it has put the former one in its place, which the disk
-        does not have yet. Without a sync the next transaction would overwrite pages that the
-        disk, after a loss of power, would take for those of the one that failed."""
-        with suppress(OSError):  # of a disk that is broken; the caller has an error already
-            sync_file(self._environment.directory / DATA_FILE)
-
-    def _committed(self, writer: Writer) -> None:
-        """Behind a commit; called again where an interrupt came into it."""
-        writer.counters.committed()
-        if writer.has_learnt:
-            writer.keep()
-        if writer.awakens:
-            writer.awakens = False
-            self._wake(writer.counters.number)
-        if writer.events:
-            self.listeners.note(writer.events)
-        writer.events = None
 
     # --- The committer ------------------------------------------------------
 
@@ -403,7 +289,7 @@ class Committer:
             try:
                 self._enter()
                 try:
-                    self._together(first, taken)
+                    self._transactions.together(self._waiting(first), taken)
                 except BaseException:  # told to each whom it concerns
                     if not taken:
                         taken += self._waiting(first)
@@ -412,7 +298,7 @@ class Committer:
             except OSError as error:  # of the gate
                 taken += self._waiting(first)
                 for request in taken:
-                    request.error = self._environment.error_for(error)
+                    request.error = self._transactions.environment.error_for(error)
             finally:
                 self._busy = 0
                 self._leave()
@@ -421,7 +307,7 @@ class Committer:
         outcome: list[Any] = []
         request.error = None
         try:
-            self._alone(request.verb, request.now, outcome)
+            self._transactions.alone(request.verb, request.now, outcome)
             request.result = outcome[0]
         except BaseException as error:
             request.error = error
@@ -447,27 +333,6 @@ class Committer:
             request.error = error
             _deliver(request)
             return False
-
-
-def _try(writer: Writer, request: Request[Any]) -> None:
-    """One of several verbs. Raises where it has left the transaction in a state that is none."""
-    writer.go_on(request.now)
-    try:
-        request.result = request.verb(writer)
-    except QuelmdbError as error:
-        if writer.touched:
-            raise
-        request.error = error
-
-
-def _append(writer: Writer, requests: Sequence[Request[Any]]) -> None:
-    appends = [(cast(Append, request.verb), request.now) for request in requests]
-    for request, result in zip(requests, append_all(writer, appends), strict=True):
-        request.result = result
-
-
-def _is_append(request: Request[Any]) -> bool:
-    return isinstance(request.verb, Append)
 
 
 def _deliver(request: Request[Any]) -> None:

@@ -43,12 +43,13 @@ class _Keeper:
 
 def main(arguments: Sequence[str]) -> int:
     keeper = _Keeper()
-    known = json.loads(FIGURES.read_text()) if arguments and FIGURES.exists() else {"tests": {}}
     about = {
         "machine": machine(HERE),
         "versions": {name: versions()[name] for name in _VERSIONS},
     }
     code = pytest.main(["-n", "0", "--long", *(arguments or [str(HERE)])], plugins=[keeper])
+    # Read behind the run: another one may have ended meanwhile.
+    known = json.loads(FIGURES.read_text()) if arguments and FIGURES.exists() else {"tests": {}}
     found = about | {"tests": known["tests"] | keeper.tests}
     FIGURES.write_text(json.dumps(found, indent=1, sort_keys=True, ensure_ascii=False) + "\n")
     REPORT.write_text(rendered(found))

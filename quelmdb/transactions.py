@@ -1,0 +1,176 @@
+"""The write transactions of a process: one verb in each, or all that waits.
+
+One at a time: who uses it has the turn of the process (`commit`), and is at the gate.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from itertools import groupby
+from typing import Any, TypeVar, cast
+
+from quelmdb.append import Append, append_all
+from quelmdb.engine import Transaction, abort
+from quelmdb.engine_errors import is_foreign
+from quelmdb.environment import Environment
+from quelmdb.errors import QuelmdbError
+from quelmdb.filesystem import sync_file
+from quelmdb.layout import DATA_FILE
+from quelmdb.listeners import Listeners
+from quelmdb.owners import Owners
+from quelmdb.requests import Request, Verb
+from quelmdb.writer import Writer
+
+T = TypeVar("T")
+
+
+class Transactions:
+    """What begins, commits and undoes them, in the generation that is the store."""
+
+    def __init__(
+        self,
+        environment: Environment,
+        owners: Owners,
+        wake: Callable[[int], object],
+        next_generation: Callable[[], Environment],
+        raise_if_gone: Callable[[], None],
+    ) -> None:
+        """`wake` is given the number of each transaction behind which there may be something
+        to claim. `next_generation` opens what has superseded the environment. `raise_if_gone`
+        raises where the store was closed."""
+        self.environment = environment
+        self.listeners = Listeners()
+        self._owners = owners
+        self._wake = wake
+        self._next_generation = next_generation
+        self._raise_if_gone = raise_if_gone
+        self._writer = Writer(environment, owners)
+
+    def use_next(self) -> None:
+        """Goes on in the next generation."""
+        self.environment = self._next_generation()
+        self._writer = Writer(self.environment, self._owners)
+
+    def forget(self) -> None:
+        """In the child of a fork: lets go of the environment."""
+        self.listeners = Listeners()
+        del self._writer
+
+    def alone(self, verb: Verb[T], now: int, outcome: list[T]) -> None:
+        """One verb in a transaction of its own. What it returns is put into `outcome`
+        where it is committed, which it may be although something is raised."""
+        transaction = None
+        try:
+            self._raise_if_gone()  # asked in the turn, for which `close` waits
+            transaction = self._begin(now)
+            writer = self._writer
+            result = verb(writer)
+            writer.counters.finish()
+            transaction.commit()
+            outcome.append(result)
+            self._committed(writer)
+        except BaseException as error:
+            if self._undo(transaction, error) and not outcome:
+                outcome.append(result)
+            mapped = self.environment.error_for(error)
+            if mapped is error:
+                raise
+            raise mapped from error
+
+    def together(self, waiting: Iterable[Request[Any]], taken: list[Request[Any]]) -> None:
+        """All that waits, in one transaction: taken when it has begun, and put into `taken`.
+        Raises where each must be run alone."""
+        transaction = None
+        try:
+            self._raise_if_gone()
+            transaction = self._begin(0)
+            writer = self._writer
+            taken += waiting
+            for is_append, group in groupby(taken, _is_append):
+                if is_append:
+                    _append(writer, list(group))
+                else:
+                    for request in group:
+                        _try(writer, request)
+            writer.counters.finish()
+            transaction.commit()
+            self._committed(writer)
+        except BaseException as error:
+            if not self._undo(transaction, error):
+                raise
+
+    def _begin(self, now: int) -> Transaction:
+        """A write transaction of the generation that is the store."""
+        while True:
+            transaction = self.environment.begin_write()
+            try:
+                self._writer.begin(transaction, now, is_heard=bool(self.listeners.hooks))
+                # Who has written the last transaction knows that it was no seal.
+                known = self._writer.counters.are_known
+                if known or not self.environment.is_sealed(transaction):
+                    return transaction
+            except BaseException:
+                abort(transaction)
+                raise
+            abort(transaction)
+            self.use_next()
+
+    def _undo(self, transaction: Transaction | None, error: BaseException) -> bool:
+        """Undoes a transaction that failed; whether it was committed nevertheless."""
+        if transaction is None:
+            return False
+        try:
+            committed = self.environment.undo(transaction, error)
+        except MemoryError:  # left open, it would be in the way of all later ones
+            abort(transaction)
+            self._writer.give_up()
+            raise
+        if committed:
+            self._committed(self._writer)
+        else:
+            self._writer.give_up()
+            if not self.environment.ephemeral and is_foreign(error):
+                self._sync_what_failed()
+        return committed
+
+    def _sync_what_failed(self) -> None:
+        """Before anybody else writes to a full store (this process is at the gate still): where
+        LMDB could not sync its meta page it has put the former one in its place, which the disk
+        does not have yet. Without a sync the next transaction would overwrite pages that the
+        disk, after a loss of power, would take for those of the one that failed."""
+        with suppress(OSError):  # of a disk that is broken; the caller has an error already
+            sync_file(self.environment.directory / DATA_FILE)
+
+    def _committed(self, writer: Writer) -> None:
+        """Behind a commit; called again where an interrupt came into it."""
+        writer.counters.committed()
+        if writer.has_learnt:
+            writer.keep()
+        if writer.awakens:
+            writer.awakens = False
+            self._wake(writer.counters.number)
+        if writer.events:
+            self.listeners.note(writer.events)
+        writer.events = None
+
+
+def _try(writer: Writer, request: Request[Any]) -> None:
+    """One of several verbs. Raises where it has left the transaction in a state that is none."""
+    writer.go_on(request.now)
+    try:
+        request.result = request.verb(writer)
+    except QuelmdbError as error:
+        if writer.touched:
+            raise
+        request.error = error
+
+
+def _append(writer: Writer, requests: Sequence[Request[Any]]) -> None:
+    appends = [(cast(Append, request.verb), request.now) for request in requests]
+    for request, result in zip(requests, append_all(writer, appends), strict=True):
+        request.result = result
+
+
+def _is_append(request: Request[Any]) -> bool:
+    return isinstance(request.verb, Append)
