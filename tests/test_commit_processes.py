@@ -23,6 +23,12 @@ from tests.committing import THREADS, alarm, wait_for
 
 pytest_plugins = ["tests.fixtures"]
 
+by_durability = pytest.mark.parametrize(
+    "options",
+    [{"durability": "full"}, {"durability": "ephemeral", "capacity": 16 * MIB}],
+    ids=lambda options: options["durability"],
+)
+
 # --- Other processes ----------------------------------------------------------
 
 
@@ -40,8 +46,11 @@ def _stop_within_a_transaction(pipe: Connection, path: Path) -> None:
         store.insert(Job("slow"))
 
 
-def test_a_wait_for_a_stopped_process_can_be_interrupted_and_times_out(path: Path) -> None:
-    with quelmdb.open(path, write_timeout=0.1) as store:
+@by_durability
+def test_a_wait_for_a_stopped_process_can_be_interrupted_and_times_out(
+    options: dict[str, Any], path: Path
+) -> None:
+    with quelmdb.open(path, write_timeout=0.1, **options) as store:
         store.insert(Job("a"))
         with Child(_stop_within_a_transaction, path) as child:
             assert child.receive() == "within"
@@ -57,8 +66,11 @@ def test_a_wait_for_a_stopped_process_can_be_interrupted_and_times_out(path: Pat
         assert [job.worker for job in store.all()] == ["a", "slow", "late"]
 
 
-def test_a_process_that_is_killed_while_it_writes_lets_others_in(path: Path) -> None:
-    with quelmdb.open(path) as store:
+@by_durability
+def test_a_process_that_is_killed_while_it_writes_lets_others_in(
+    options: dict[str, Any], path: Path
+) -> None:
+    with quelmdb.open(path, **options) as store:
         with Child(_stop_within_a_transaction, path) as child:
             child.receive()
             late = store.submit.insert(Job("late"))
@@ -119,6 +131,28 @@ def test_what_was_acknowledged_to_threads_survives_the_kill_of_the_process(
         with quelmdb.open(path) as store:
             assert set(told) <= set(store.all().ids())
             assert store.check() == []
+
+
+def _has_company(path: Path) -> bool:
+    with quelmdb.open(path) as store:
+        return store._opened.wakeup.has_company()
+
+
+def _look(path: Path) -> int:
+    with quelmdb.open(path, readonly=True) as store:
+        return len(store.all())
+
+
+def test_all_processes_know_whether_several_write_to_an_ephemeral_store(path: Path) -> None:
+    """Who writes alone need not stand in line."""
+    with quelmdb.open(path, durability="ephemeral", capacity=16 * MIB) as store:
+        wakeup = store._opened.wakeup
+        assert not wakeup.has_company()
+        assert in_child(_look, path) == 0
+        assert not wakeup.has_company()
+        assert in_child(_has_company, path)
+        assert wakeup.has_company()  # until somebody opens it who is alone
+    assert not _has_company(path)
 
 
 # --- The end ------------------------------------------------------------------
