@@ -53,6 +53,7 @@ def _backup(opened: Opened, target: Path) -> int:
             raise StoreBusyError(
                 f"another process makes a store in {target} just now", path=str(target)
             )
+        _refuse_used(target)  # once more: nobody else makes a store there from here on
         try:
             return _fill(opened, target)
         except BaseException:  # it may have taken all that was left of the disk

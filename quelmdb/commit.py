@@ -13,14 +13,15 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import suppress
+from collections.abc import Callable
+from contextlib import AbstractContextManager, suppress
+from functools import partial
 from queue import Empty, SimpleQueue
 from threading import get_ident
 from typing import Any, Final, TypeVar
 
 from quelmdb.environment import Environment
-from quelmdb.errors import StoreError
+from quelmdb.errors import QuelmdbError, StoreError
 from quelmdb.gate import Gate
 from quelmdb.owners import Owners
 from quelmdb.requests import Request, Unreceived, Verb, WaitingRequest
@@ -89,7 +90,8 @@ class Committer:
             outcome: list[T] = []
             try:
                 with self._turn:
-                    gate = self._needed_gate()
+                    # A write within one of this thread stands where that one does.
+                    gate = None if busy == me else self._needed_gate()
                     self._busy = me
                     try:
                         if gate is None or gate.try_enter() or (own and gate.enter()):
@@ -104,8 +106,8 @@ class Committer:
             except BaseException as error:
                 if outcome and unreceived is not None:
                     unreceived(outcome[0])
-                if self._gone is not None and isinstance(error, ValueError):
-                    raise self._gone() from error  # a signal handler has closed the gate's file
+                if isinstance(error, ValueError) and not isinstance(error, QuelmdbError):
+                    self._raise_if_gone()  # a signal handler has closed the gate's file
                 mapped = self._transactions.environment.error_for(error)  # of the gate
                 if mapped is error:
                     raise
@@ -131,7 +133,6 @@ class Committer:
             self._unserved.discard(request)  # it may not be in the queue
             request.withdraw()
             if isinstance(error, RuntimeError):
-                self._raise_if_gone()  # then the thread has ended for that
                 where = str(self._transactions.environment.directory.parent)
                 raise StoreError(
                     f"{where}: a thread for the write could not be started; nothing was changed; "
@@ -159,7 +160,8 @@ class Committer:
         self._gone = gone
         with self._turn:  # whoever comes to it now sees that it is closed
             self._gate, self._leave = None, _nothing
-            late = list(self._waiting())
+            late: list[Request[Any]] = []
+            self._take_waiting(None, late)
             self._requests.put(None)  # ends the thread
         for request in late:
             request.error = gone()
@@ -215,15 +217,20 @@ class Committer:
             finally:
                 self._leave()
 
-    def exclusively(self, verb: Verb[T], now: int) -> T:
-        """What `verb` returns, committed in a transaction that it shares with no other. It
-        cannot be interrupted while it waits for others."""
+    def exclusively(
+        self, verb: Verb[T], now: int, within: Callable[[], AbstractContextManager[object]]
+    ) -> T:
+        """What `verb` returns, committed in a transaction that it shares with no other, for long:
+        also who writes alone is at the gate, where those who open the store can wait. `within` is
+        entered at the gate, before the transaction."""
         outcome: list[T] = []
         with self._turn:
             self._busy = get_ident()
             try:
-                self._enter()
-                self._transactions.alone(verb, now, outcome)
+                if self._gate is not None:
+                    self._gate.enter()
+                with within():
+                    self._transactions.alone(verb, now, outcome)
             finally:
                 self._busy = 0
                 self._leave()
@@ -235,17 +242,19 @@ class Committer:
         with self._starting:
             if not self._committer:
                 ready = threading.Event()
+                ran: list[None] = []
                 # A daemon, since it may be waiting for a process that is stopped.
                 threading.Thread(
-                    target=self._work, args=(ready,), name="quelmdb-committer", daemon=True
+                    target=self._work, args=(ready, ran), name="quelmdb-committer", daemon=True
                 ).start()
                 ready.wait()
-                if not self._committer:
+                if not ran:
                     raise RuntimeError("it has ended at once")
 
-    def _work(self, ready: threading.Event) -> None:
+    def _work(self, ready: threading.Event, ran: list[None]) -> None:
         try:
             me = self._committer = get_ident()
+            ran.append(None)
         finally:
             ready.set()
         while True:
@@ -289,14 +298,14 @@ class Committer:
             try:
                 self._enter()
                 try:
-                    self._transactions.together(self._waiting(first), taken)
+                    self._transactions.together(partial(self._take_waiting, first), taken)
                 except BaseException:  # told to each whom it concerns
                     if not taken:
-                        taken += self._waiting(first)
+                        self._take_waiting(first, taken)
                     for request in taken:
                         self._separately(request)
             except OSError as error:  # of the gate
-                taken += self._waiting(first)
+                self._take_waiting(first, taken)
                 for request in taken:
                     request.error = self._transactions.environment.error_for(error)
             finally:
@@ -312,18 +321,17 @@ class Committer:
         except BaseException as error:
             request.error = error
 
-    def _waiting(self, first: Request[Any] | None = None) -> Iterator[Request[Any]]:
-        """What waits and is not withdrawn, `first` before all; at most what a transaction
-        is to have."""
-        if first is not None and self._take(first):
-            yield first
-        for _ in range(_MOST):
-            try:
+    def _take_waiting(self, first: Request[Any] | None, taken: list[Request[Any]]) -> None:
+        """Puts into `taken` what waits and is not withdrawn, `first` before all; at most what a
+        transaction is to have."""
+        request = first
+        with suppress(Empty):
+            for _ in range(_MOST):
+                if request is not None:
+                    taken.append(request)  # first: there may be no memory for it
+                    if not self._take(request):
+                        taken.pop()
                 request = self._requests.get_nowait()
-            except Empty:
-                return
-            if request is not None and self._take(request):
-                yield request
 
     def _take(self, request: Request[Any]) -> bool:
         self._unserved.discard(request)

@@ -52,10 +52,11 @@ def compact(opened: Opened, now: int, capacity: int | None, progress: Progress |
     """As `quelmdb.Store.compact`."""
     capacity = _checked(opened, capacity)
     before = opened.read(lambda environment, _: environment.used_bytes())
-    with opened.opener.maintenance():
-        number = opened.committer.exclusively(
-            lambda writer: _make_next(opened, writer, capacity, progress), now
-        )
+    number = opened.committer.exclusively(
+        lambda writer: _make_next(opened, writer, capacity, progress),
+        now,
+        opened.opener.maintenance,
+    )
     after = opened.read(lambda environment, _: environment.used_bytes())  # of the next one
     opened.sweep()
     return Compacted(number, before, after)
@@ -104,9 +105,14 @@ def _make_next(
     except BaseException:  # it may have taken all that was left of the disk
         shutil.rmtree(begun, ignore_errors=True)
         raise
-    sync_directory(opened.path)
-    writer.touched = True
-    writer.transaction.put(layout.SEAL_KEY, layout.pack_number(number), db=writer.databases.meta)
+    try:
+        sync_directory(opened.path)
+        seal = layout.pack_number(number)
+        writer.touched = True
+        writer.transaction.put(layout.SEAL_KEY, seal, db=writer.databases.meta)
+    except BaseException:  # else a copy of the store would stay until the next compaction
+        generations.delete(number)
+        raise
     return number
 
 

@@ -5,7 +5,8 @@ One at a time: who uses it has the turn of the process (`commit`), and is at the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+import logging
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from itertools import groupby
 from typing import Any, TypeVar, cast
@@ -23,6 +24,8 @@ from quelmdb.requests import Request, Verb
 from quelmdb.writer import Writer
 
 T = TypeVar("T")
+
+log = logging.getLogger("quelmdb")
 
 
 class Transactions:
@@ -46,6 +49,7 @@ class Transactions:
         self._next_generation = next_generation
         self._raise_if_gone = raise_if_gone
         self._writer = Writer(environment, owners)
+        self._is_doubtful = False  # whether the file is to be synced before it is written to
 
     def use_next(self) -> None:
         """Goes on in the next generation."""
@@ -78,15 +82,17 @@ class Transactions:
                 raise
             raise mapped from error
 
-    def together(self, waiting: Iterable[Request[Any]], taken: list[Request[Any]]) -> None:
-        """All that waits, in one transaction: taken when it has begun, and put into `taken`.
+    def together(
+        self, take: Callable[[list[Request[Any]]], None], taken: list[Request[Any]]
+    ) -> None:
+        """All that waits, in one transaction: `take` puts it into `taken` when that has begun.
         Raises where each must be run alone."""
-        transaction = None
+        transaction, is_committed = None, False
         try:
             self._raise_if_gone()
             transaction = self._begin(0)
             writer = self._writer
-            taken += waiting
+            take(taken)
             for is_append, group in groupby(taken, _is_append):
                 if is_append:
                     _append(writer, list(group))
@@ -95,13 +101,18 @@ class Transactions:
                         _try(writer, request)
             writer.counters.finish()
             transaction.commit()
+            is_committed = True
             self._committed(writer)
         except BaseException as error:
-            if not self._undo(transaction, error):
+            if is_committed:
+                self._finish_committed()
+            elif not self._undo(transaction, error):
                 raise
 
     def _begin(self, now: int) -> Transaction:
         """A write transaction of the generation that is the store."""
+        if self._is_doubtful:
+            self._sync_what_failed()
         while True:
             transaction = self.environment.begin_write()
             try:
@@ -131,7 +142,9 @@ class Transactions:
         else:
             self._writer.give_up()
             if not self.environment.ephemeral and is_foreign(error):
-                self._sync_what_failed()
+                self._is_doubtful = True
+                with suppress(OSError):  # the caller has an error already; the next one gets this
+                    self._sync_what_failed()
         return committed
 
     def _sync_what_failed(self) -> None:
@@ -139,8 +152,17 @@ class Transactions:
         LMDB could not sync its meta page it has put the former one in its place, which the disk
         does not have yet. Without a sync the next transaction would overwrite pages that the
         disk, after a loss of power, would take for those of the one that failed."""
-        with suppress(OSError):  # of a disk that is broken; the caller has an error already
-            sync_file(self.environment.directory / DATA_FILE)
+        sync_file(self.environment.directory / DATA_FILE)
+        self._is_doubtful = False
+
+    def _finish_committed(self) -> None:
+        """Where something was raised behind the commit: what it had to do is done as far as it
+        can be. What was committed must not be taken for undone."""
+        try:
+            self._committed(self._writer)
+        except BaseException:
+            self._writer.give_up()
+            log.exception("behind a commit")
 
     def _committed(self, writer: Writer) -> None:
         """Behind a commit; called again where an interrupt came into it."""

@@ -16,8 +16,8 @@ import pytest
 from click.testing import CliRunner
 
 import quelmdb
-from quelmdb import Job, Status
-from tests.children import Child, ChildDiedError
+from quelmdb import Job, NotAStoreError, Status, backup
+from tests.children import Child, ChildDiedError, in_child
 from tools.app import commands
 
 pytest_plugins = ["tests.fixtures"]
@@ -204,3 +204,32 @@ def test_the_command_makes_a_directory_or_a_stream(path: Path) -> None:
     streamed = CliRunner().invoke(commands, ["backup", str(path), "-"])
     with tarfile.open(fileobj=io.BytesIO(streamed.stdout_bytes)) as archive:
         assert "000001/data.mdb" in archive.getnames()
+
+
+def test_a_store_that_is_made_in_the_target_meanwhile_is_left_alone(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = path.with_name("copy.qdb")
+    refuse = backup._refuse_used
+    calls: list[None] = []
+
+    def refuse_and_make(place: Path) -> None:
+        refuse(place)
+        if not calls:
+            calls.append(None)
+            in_child(_make, target)
+
+    monkeypatch.setattr(backup, "_refuse_used", refuse_and_make)
+    with (
+        quelmdb.open(path, durability="ephemeral", capacity=8 * 2**20) as store,
+        pytest.raises(NotAStoreError),
+    ):
+        store.backup(target)
+    with quelmdb.open(target) as made:
+        assert len(made.all()) == 1
+    assert sorted(entry.name for entry in target.iterdir()) == ["000001", "owners.lock", "wakeup"]
+
+
+def _make(path: Path) -> None:
+    with quelmdb.open(path) as store:
+        store.insert(Job("theirs"))

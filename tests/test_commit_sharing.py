@@ -10,6 +10,7 @@ import pytest
 import quelmdb
 from quelmdb import DiskError, Job, JobExistsError, StaleClaim, Status
 from quelmdb.counters import Counters
+from quelmdb.transactions import Transactions
 from tests import committing
 from tests.committing import THREADS, at_once, wait_for
 
@@ -152,3 +153,31 @@ def test_where_nothing_can_be_written_each_is_told(
             with pytest.raises(DiskError, match="gone"):
                 future.result()
     assert store.insert(Job("a")).id == 1
+
+
+def test_what_fails_behind_a_commit_makes_nothing_happen_twice(
+    store: quelmdb.Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(transactions: Transactions, writer: object) -> None:
+        raise MemoryError
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Transactions, "_committed", fail)
+        assert store.submit.insert(Job("a")).result(10).id == 1
+    assert len(store.all()) == 1
+    assert store.submit.insert(Job("a")).result(10).id == 2
+
+
+def test_a_thread_that_has_ended_before_its_starter_looks_has_done_its_work(
+    store: quelmdb.Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Slow(threading.Event):
+        """Of a starter that comes to run again when the thread is over."""
+
+        def wait(self, timeout: float | None = None) -> bool:
+            wait_for(lambda: not store._committer._committer and len(store.all()) == 1)
+            return super().wait(timeout)
+
+    monkeypatch.setattr("quelmdb.commit._IDLE_SECONDS", 0.01)
+    monkeypatch.setattr("quelmdb.commit.threading.Event", Slow)
+    assert store.submit.insert(Job("a")).result(10).id == 1

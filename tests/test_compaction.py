@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -17,12 +18,14 @@ import pytest
 from click.testing import CliRunner
 
 import quelmdb
-from quelmdb import Job, Status, compaction, layout
+from quelmdb import DiskError, Job, Status, compaction, layout
 from quelmdb.environment import Superseded
+from quelmdb.lockfile import LockFile
 from quelmdb.maintenance.offline import repair_store
 from quelmdb.maintenance.pages import Pages
 from quelmdb.maintenance.salvage import Salvage
-from tests.children import Child, ChildDiedError
+from quelmdb.opening import Opener
+from tests.children import Child, ChildDiedError, in_child
 from tests.damage import data_file
 from tools.app import commands
 
@@ -351,3 +354,43 @@ def test_the_command_compacts_what_is_wasted_and_nothing_else(path: Path) -> Non
     assert first["after"] < first["before"]
     assert not run("--if-wasted", "90%")["compacted"]
     assert run()["generation"] == 3
+
+
+def _may_enter(path: Path) -> bool:
+    return LockFile(path / layout.OWNERS_FILE, readonly=False).try_lock(layout.WRITER_BYTE)
+
+
+def test_others_wait_for_a_compaction_at_the_gate(
+    store: quelmdb.Store, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where they hear signals, also behind a process that writes alone; and before the
+    maintenance of the store, as who opens it does: else two could wait for each other."""
+    seen = []
+    maintenance = Opener.maintenance
+
+    def look(opener: Opener) -> Any:
+        seen.append(in_child(_may_enter, path))
+        return maintenance(opener)
+
+    monkeypatch.setattr(Opener, "maintenance", look)
+    store.insert(Job("a"))
+    store.compact()
+    assert seen == [False]
+    assert in_child(_may_enter, path)
+
+
+def test_a_compaction_that_cannot_be_sealed_leaves_no_copy(
+    store: quelmdb.Store, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(directory: Path) -> None:
+        raise OSError(errno.EIO, "no")
+
+    store.insert(Job("a"))
+    with monkeypatch.context() as patched:
+        patched.setattr(compaction, "sync_directory", fail)
+        with pytest.raises(DiskError):
+            store.compact()
+    assert _generations(path) == ["000001"]
+    assert store.insert(Job("a")).id == 2
+    store.compact()
+    assert len(store.all()) == 2

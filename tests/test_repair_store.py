@@ -15,7 +15,7 @@ import pytest
 from click.testing import CliRunner
 
 import quelmdb
-from quelmdb import Job, layout
+from quelmdb import Job, StoreBusyError, layout
 from quelmdb.maintenance.offline import repair_store
 from tests.children import Child, ChildDiedError
 from tests.damage import data_file, put_meta, raw
@@ -204,3 +204,24 @@ def test_the_command_repairs_and_tells(path: Path) -> None:
     assert found.exit_code == 1  # something was set aside
     assert json.loads(found.stdout)["kept"] == 9
     assert CliRunner().invoke(commands, ["check", str(path)]).exit_code == 0
+
+
+def test_a_store_whose_seal_is_lost_is_busy_while_somebody_has_its_successor_open(
+    path: Path,
+) -> None:
+    old = path.with_name("old")
+    with quelmdb.open(path) as store:
+        store.insert(Job("old"))
+    shutil.copytree(path / "000001", old)
+    with quelmdb.open(path) as store:
+        store.compact()
+    with Child(_hold, path) as child:
+        child.receive()
+        shutil.copytree(old, path / "000001")  # as one that was never sealed
+        with pytest.raises(StoreBusyError):
+            repair_store(path)
+        assert sorted(entry.name for entry in path.iterdir() if entry.is_dir()) == [
+            "000001",
+            "000002",
+        ]
+        shutil.rmtree(path / "000001")

@@ -6,7 +6,7 @@ import os
 import shutil
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from quelmdb import boot, layout, registry
@@ -54,10 +54,12 @@ def repair_store(path: str | os.PathLike[str], progress: Progress | None = None)
     locks = LockFile(place / layout.OWNERS_FILE, readonly=False)
     try:
         generations = Generations(place, locks)
-        with _alone(locks, layout.MAINTENANCE_BYTE, place):
-            damaged = _lowest_unsealed(generations)
-            with _alone(locks, layout.READER_BYTES + damaged, place):
-                return _replace(generations, damaged, progress)
+        with ExitStack() as alone:
+            alone.enter_context(_alone(locks, layout.MAINTENANCE_BYTE, place))
+            # Of each: the damage may have cost the seal of one that others have gone on from.
+            for number in generations.numbers():
+                alone.enter_context(_alone(locks, layout.READER_BYTES + number, place))
+            return _replace(generations, _lowest_unsealed(generations), progress)
     finally:
         locks.close()
 
@@ -65,7 +67,6 @@ def repair_store(path: str | os.PathLike[str], progress: Progress | None = None)
 def _replace(generations: Generations, damaged: int, progress: Progress | None) -> Repaired:
     path, mark = generations.path, generations.path / layout.BOOT_FILE
     generations.delete_litter()
-    unused = _out_of_the_way(generations, damaged)
     begun = generations.new_directory(damaged + 1)
     aside = path / f"aside-{layout.generation_name(damaged)}-{time.time_ns()}.cbor"
     try:
@@ -81,6 +82,7 @@ def _replace(generations: Generations, damaged: int, progress: Progress | None) 
             boot.record(mark)
         if repaired.aside is not None:
             repaired.aside = repaired.aside.rename(aside)
+        unused = _out_of_the_way(generations, damaged)
         begun.rename(generations.directory(damaged + 1))
     except BaseException:
         shutil.rmtree(begun, ignore_errors=True)
