@@ -326,11 +326,13 @@ class Committer:
         transaction is to have."""
         request = first
         with suppress(Empty):
-            for _ in range(_MOST):
+            while True:
                 if request is not None:
                     taken.append(request)  # first: there may be no memory for it
                     if not self._take(request):
                         taken.pop()
+                if len(taken) == _MOST:
+                    return
                 request = self._requests.get_nowait()
 
     def _take(self, request: Request[Any]) -> bool:

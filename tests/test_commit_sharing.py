@@ -181,3 +181,12 @@ def test_a_thread_that_has_ended_before_its_starter_looks_has_done_its_work(
     monkeypatch.setattr("quelmdb.commit._IDLE_SECONDS", 0.01)
     monkeypatch.setattr("quelmdb.commit.threading.Event", Slow)
     assert store.submit.insert(Job("a")).result(10).id == 1
+
+
+def test_more_than_a_transaction_takes_are_written_in_the_next_ones(
+    store: quelmdb.Store, transactions: list[None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("quelmdb.commit._MOST", 4)
+    futures = at_once(store, [lambda: store.insert(Job("a"))] * 11)
+    assert sorted(future.result(10).id for future in futures) == list(range(1, 12))
+    assert len(transactions) == 3
