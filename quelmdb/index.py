@@ -18,6 +18,7 @@ from quelmdb.errors import CorruptStoreError
 from quelmdb.layout import (
     NUMBER_BYTES,
     STATUS_KEYS,
+    Damaged,
     pack_number,
     split_worker_status,
     unpack_number,
@@ -274,7 +275,12 @@ def _copied_runs(
     if sum(sizes) > min(most, _MOST):
         return None
     with transaction.cursor(keys.database) as cursor:
-        pairs = cursor.getmulti(keys.keys, dupdata=True, dupfixed_bytes=NUMBER_BYTES, keyfixed=True)
+        try:
+            pairs = cursor.getmulti(
+                keys.keys, dupdata=True, dupfixed_bytes=NUMBER_BYTES, keyfixed=True
+            )
+        except ValueError as error:  # of py-lmdb, where a damaged page gives other sizes
+            raise Damaged(f"an index has keys of other sizes: {error}") from None
     ids = pairs.cast("B").cast("Q")[1::2]
     if len(keys.keys) > 1 and len(ids) <= _PIECE:
         ids = memoryview(array("Q", sorted(ids.tolist())))
