@@ -8,6 +8,8 @@ import sys
 import time
 from collections.abc import Sequence
 from datetime import date
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Final
 
 import pytest
@@ -24,12 +26,14 @@ class _Keeper:
 
     def __init__(self) -> None:
         self.tests: dict[str, dict[str, Any]] = {}
+        self.run: set[str] = set()
         self._begun: dict[str, float] = {}
 
     def pytest_runtest_logstart(self, nodeid: str) -> None:
         self._begun[nodeid] = time.monotonic()
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        self.run.add(report.nodeid)
         if report.failed:
             self._begun.pop(report.nodeid, None)
         for told in told_in(report):
@@ -43,14 +47,14 @@ class _Keeper:
 
 def main(arguments: Sequence[str]) -> int:
     keeper = _Keeper()
-    about = {
-        "machine": machine(HERE),
-        "versions": {name: versions()[name] for name in _VERSIONS},
-    }
+    with TemporaryDirectory(dir=HERE) as place:  # for what a sync costs on this disk
+        about: dict[str, Any] = {"machine": machine(Path(place))}
+    about["versions"] = {name: versions()[name] for name in _VERSIONS}
     code = pytest.main(["-n", "0", "--long", *(arguments or [str(HERE)])], plugins=[keeper])
     # Read behind the run: another one may have ended meanwhile.
     known = json.loads(FIGURES.read_text()) if arguments and FIGURES.exists() else {"tests": {}}
-    found = about | {"tests": known["tests"] | keeper.tests}
+    kept = {test: told for test, told in known["tests"].items() if test not in keeper.run}
+    found = about | {"tests": kept | keeper.tests}
     FIGURES.write_text(json.dumps(found, indent=1, sort_keys=True, ensure_ascii=False) + "\n")
     REPORT.write_text(rendered(found))
     DURABILITY.write_text(with_figures(DURABILITY.read_text(), found["tests"]))

@@ -19,6 +19,7 @@ Tests = Mapping[str, Mapping[str, Any]]
 
 _ROW: Final = re.compile(r"^(\| .* \| `(tests/faults/\w+\.py::\w+)` \|).*\|$", re.M)
 _NONE: Final = "–"
+_MOST: Final = 4  # figures of a test with parameters, in a cell
 
 _INTRODUCTION: Final = """\
 # Proofs under faults
@@ -45,7 +46,7 @@ def rendered(figures: Mapping[str, Any]) -> str:
 
 def with_figures(text: str, tests: Tests) -> str:
     """The page with the last cell of each row that names such a test replaced by what the
-    test told; where it has parameters, by what all of them did."""
+    test told; where it has parameters, by what the first few of them did."""
 
     def filled(row: re.Match[str]) -> str:
         told = [
@@ -53,7 +54,8 @@ def with_figures(text: str, tests: Tests) -> str:
             for test, each in sorted(tests.items())
             if test.partition("[")[0] == row[2]
         ]
-        return f"{row[1]} {'; '.join(told) or _NONE} |"
+        rest = ["and more in the report"] if len(told) > _MOST else []
+        return f"{row[1]} {'; '.join(told[:_MOST] + rest) or _NONE} |"
 
     return _ROW.sub(filled, text)
 

@@ -35,6 +35,7 @@ pytest_plugins = ["tests.fixtures"]
 pytestmark = needs_calls
 
 _BIG: Final = b"x" * 9000
+_PATIENCE: Final = 30.0  # seconds
 _THREADS: Final = 8
 
 
@@ -62,7 +63,8 @@ def _insert_together(path: Path, call: str, lasts: bool) -> tuple[list[str], int
         if not fails.is_set() and threads[0].ident is None:  # of the first insert
             for thread in threads:
                 thread.start()
-            while len(store._committer._unserved) < _THREADS:
+            end = time.monotonic() + _PATIENCE  # the test fails then: they share nothing
+            while len(store._committer._unserved) < _THREADS and time.monotonic() < end:
                 time.sleep(0.001)
             fails.set()
             return original(*arguments)

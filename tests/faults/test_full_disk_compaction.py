@@ -161,6 +161,8 @@ def test_a_disk_that_ends_at_any_page_leaves_the_store_as_it_was_and_no_litter(
             assert _tree(path) == tree
             assert free_pages(path.parent) >= left - _SPARE
             assert _stored(path) == before
+        else:
+            raise AssertionError(f"it was refused with {left} pages, too")
         assert refused
         assert _stored(path) == before
         ballast.remove()

@@ -148,6 +148,7 @@ def test_every_history_of_many_processes_is_one_that_a_store_may_have(
         stale += sum(call.told == "stale" for call in history.calls)
         under_way += len(history.claims_under_way)
         back += recoveries(history)
+    assert not long or min(kills, stale, under_way, compactors, len(back)) > 0
     again = f"{median(back) / 1e6:.0f} ms, {max(back) / 1e6:.0f} ms at most" if back else "–"
     figure(
         f"{calls:,} calls on {jobs:,} jobs by {PROCESSES} processes of {THREADS} threads, "
