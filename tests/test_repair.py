@@ -339,7 +339,7 @@ _UNSEEN: Final = {"next_id is too high", "the durability is none"}
 _UNSERVED: Final = {"the format is another", "the identity is missing"}
 
 
-@pytest.mark.parametrize("name", _INDEXES.keys() - _UNSEEN - _UNSERVED)
+@pytest.mark.parametrize("name", sorted(_INDEXES.keys() - _UNSEEN - _UNSERVED))
 def test_what_stands_beside_the_records_is_checked(name: str, closed: Path) -> None:
     with raw(closed) as content:
         _INDEXES[name](content)
