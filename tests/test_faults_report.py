@@ -11,8 +11,8 @@ from tests.faults.report import (
     FIGURES,
     HERE,
     REPORT,
+    named_tests,
     rendered,
-    tests_named,
     with_figures,
 )
 
@@ -26,7 +26,7 @@ def test_the_report_and_the_page_are_of_the_figures_that_were_kept() -> None:
 
 
 def test_every_promise_and_every_figure_is_of_a_test_that_is_there() -> None:
-    named = tests_named(DURABILITY.read_text())
+    named = named_tests(DURABILITY.read_text())
     assert len(named) == len(set(named))
     assert set(named) <= _proofs()
     assert {test.partition("[")[0] for test in _FIGURES["tests"]} <= _proofs()

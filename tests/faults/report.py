@@ -60,6 +60,6 @@ def with_figures(text: str, tests: Tests) -> str:
     return _ROW.sub(filled, text)
 
 
-def tests_named(text: str) -> list[str]:
+def named_tests(text: str) -> list[str]:
     """The ids of the tests that have a row, without parameters."""
     return [row[2] for row in _ROW.finditer(text)]
