@@ -261,6 +261,20 @@ def test_a_job_with_a_damaged_or_missing_chunk_is_set_aside_with_the_others(
     assert [*item["chunks"], item["record"]] == left
 
 
+def test_a_job_is_kept_although_the_number_of_a_chunk_is_damaged(closed: Path) -> None:
+    """Their order and the checksum tell, as to whoever reads the job."""
+
+    def damage(content: Raw) -> None:
+        payloads = content.databases.payloads
+        key = layout.payload_key(_BIG, layout.ARGUMENTS, 4)  # the last one
+        chunk = content.transaction.pop(key, db=payloads)
+        content.transaction.put(layout.payload_key(_BIG, layout.ARGUMENTS, 999), chunk, db=payloads)
+
+    before, done = _after(closed, damage)
+    assert done.jobs == before
+    assert done.aside == []
+
+
 def test_chunks_to_which_nothing_refers_are_set_aside(closed: Path) -> None:
     orphans = {
         layout.payload_key(1, layout.ARGUMENTS): b"of a job without",
