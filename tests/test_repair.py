@@ -268,6 +268,7 @@ def test_a_job_is_kept_although_the_number_of_a_chunk_is_damaged(closed: Path) -
         payloads = content.databases.payloads
         key = layout.payload_key(_BIG, layout.ARGUMENTS, 4)  # the last one
         chunk = content.transaction.pop(key, db=payloads)
+        assert chunk is not None
         content.transaction.put(layout.payload_key(_BIG, layout.ARGUMENTS, 999), chunk, db=payloads)
 
     before, done = _after(closed, damage)
