@@ -224,3 +224,15 @@ def test_a_flipped_or_cut_dump_raises_our_errors_or_loads(data: st.DataObject) -
         with contextlib.suppress(QuelmdbError):
             load(copy, io.BytesIO(stream))
         assert copy.check() == []
+
+
+def test_numbers_that_python_does_not_tell_in_digits_are_an_error_like_any_other(
+    copy: JobStore,
+) -> None:
+    huge = 10**5000
+    with pytest.raises(UnsupportedFormatError, match="int of"):
+        load(copy, io.BytesIO(SEQUENCE_START + encode_map({"quelmdb": "dump", "version": huge})))
+    header = encode_map({"quelmdb": "dump", "version": 1})
+    end = encode_map({"quelmdb": "end", "jobs": huge})
+    with pytest.raises(DecodeError, match="int of"):
+        load(copy, io.BytesIO(SEQUENCE_START + header + end))

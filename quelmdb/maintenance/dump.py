@@ -34,6 +34,7 @@ from quelmdb.errors import (
 from quelmdb.job import FIELDS, Job, is_empty
 from quelmdb.maintenance import markedjson
 from quelmdb.persistence import JobStore, JobView, Reader
+from quelmdb.shown import shown
 from quelmdb.status import Status
 from quelmdb.writes import OnConflict
 
@@ -340,7 +341,7 @@ def _is_end(value: object, jobs: int) -> bool:
     if not isinstance(value, dict) or value.get("quelmdb") != "end":
         return False
     if value.get("jobs") != jobs:
-        raise DecodeError(f"the dump has {jobs} jobs, and its end says {value.get('jobs')}")
+        raise DecodeError(f"the dump has {jobs} jobs, and its end says {shown(value.get('jobs'))}")
     return True
 
 
@@ -350,7 +351,7 @@ def _check_header(value: object) -> None:
     version = value.get("version")
     if version != VERSION:
         raise UnsupportedFormatError(
-            f"the dump has version {version!r}, and this quelmdb reads version {VERSION}",
+            f"the dump has version {shown(version)}, and this quelmdb reads version {VERSION}",
             expected=VERSION,
             found=version,
         )
