@@ -164,21 +164,22 @@ class Opened:
         old.supersede()
         self._retired.append(old)
         self.environment = new
+        self.sweep()  # who only writes comes to it nowhere else
         return new
 
     def sweep(self) -> None:
         """Closes what is superseded and not read any more by this process, and deletes what
-        nobody reads."""
+        nobody reads: what another process reads as yet is looked at again."""
         if not self._sweeping.acquire(blocking=False):
             return  # another thread is about it
         try:
             for environment in [one for one in self._retired if one.is_idle()]:
-                self._retired.remove(environment)
                 environment.close(self._gone)
                 self.generations.let_go(environment.number)
-                if not self.readonly:
-                    with suppress(OSError):  # who opens the store tries again
-                        self.generations.delete_unread(environment.number)
+                with suppress(OSError):  # who opens the store tries again
+                    if not (self.readonly or self.generations.delete_unread(environment.number)):
+                        continue
+                self._retired.remove(environment)
         finally:
             self._sweeping.release()
 

@@ -213,8 +213,8 @@ def test_a_process_that_only_looks_moves_on(store: quelmdb.Store, path: Path) ->
         assert child.receive() == 2
 
 
-def _hold_a_snapshot(pipe: Connection, path: Path) -> None:
-    with quelmdb.open(path) as store, store.snapshot() as snapshot:
+def _hold_a_snapshot(pipe: Connection, path: Path, readonly: bool = False) -> None:
+    with quelmdb.open(path, readonly=readonly) as store, store.snapshot() as snapshot:
         pipe.send(len(snapshot.all()))
         pipe.recv()
 
@@ -233,6 +233,45 @@ def test_a_process_that_died_in_the_old_generation_is_no_obstacle(
     with quelmdb.open(path) as again:
         assert len(again.all()) == 1
     assert _generations(path) == ["000003"]
+
+
+@pytest.mark.parametrize("readonly", [False, True])
+def test_an_old_generation_is_deleted_by_who_is_left_when_its_last_reader_has_gone(
+    store: quelmdb.Store, path: Path, readonly: bool
+) -> None:
+    """Killed, or not allowed to delete it."""
+    store.insert(Job("a"))
+    with Child(_hold_a_snapshot, path, readonly, method="spawn") as child:
+        assert child.receive() == 1
+        store.compact()
+        assert len(store.all()) == 1
+        assert _generations(path) == ["000001", "000002"]
+        if readonly:
+            child.send()
+            child.join()
+        else:
+            child.kill()
+        assert len(store.all()) == 1
+        assert _generations(path) == ["000002"]
+
+
+def _insert_when_told(pipe: Connection, path: Path) -> None:
+    with quelmdb.open(path) as store:
+        while True:
+            pipe.send(store.insert(Job("a")).id)
+            pipe.recv()
+
+
+def test_a_process_that_only_writes_lets_go_of_the_old_generation(
+    store: quelmdb.Store, path: Path
+) -> None:
+    with Child(_insert_when_told, path, method="spawn") as child:
+        assert child.receive() == 1
+        store.compact()
+        assert _generations(path) == ["000001", "000002"]
+        child.send()
+        assert child.receive() == 2
+        assert _generations(path) == ["000002"]
 
 
 def _compact_and_die(pipe: Connection, path: Path, calls: int) -> None:

@@ -229,6 +229,12 @@ def test_a_record_with_a_time_that_is_none_is_set_aside(micros: int, closed: Pat
     assert len(done.aside) == 1
 
 
+def test_a_record_with_a_claim_that_is_none_is_set_aside(closed: Path) -> None:
+    before, done = _after(closed, lambda raw: raw.change_header(_DAMAGED, claim=2**64 - 1))
+    assert before.keys() - done.jobs.keys() == {_DAMAGED}
+    assert len(done.aside) == 1
+
+
 # --- Payloads -----------------------------------------------------------------
 
 _BIG: Final = 13  # the id of the job whose arguments stand outside
