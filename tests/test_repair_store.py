@@ -91,11 +91,12 @@ def test_an_old_generation_that_was_left_is_never_taken_for_the_store(path: Path
     """Whoever read it has died: nobody has deleted it yet."""
     with quelmdb.open(path) as store:
         store.insert(Job("a", "old"))
-        with Child(_hold_the_old_one, path, method="spawn") as child:
-            assert child.receive() == "open"
+    with Child(_hold_the_old_one, path, method="spawn") as child:
+        assert child.receive() == "open"
+        with quelmdb.open(path) as store:
             store.compact()
-        store.insert(Job("a", "new"))
-        jobs = list(store.all())
+            store.insert(Job("a", "new"))
+            jobs = list(store.all())
     assert (path / "000001").exists()
     for generation in (3, 4):
         assert repair_store(path).kept == 2
