@@ -3,8 +3,8 @@
 Under the write lock of generation N, so that nobody writes meanwhile:
 
 1. what is numbered above N, or has no proper name, is deleted: a broken compaction left it
-2. what is in use is copied into (N+1).new, which is synced; of an ephemeral store the
-   copy gets its capacity, all of it allocated
+2. what is in use is copied into (N+1).new, which is synced, with room behind it: of an
+   ephemeral store its capacity, of a full one the reserve, all of it allocated
 3. (N+1).new gets its name, and the directory is synced
 4. a seal is committed in N
 
@@ -28,7 +28,7 @@ from quelmdb.durability import Durability, wanted
 from quelmdb.engine import Transaction
 from quelmdb.environment import Environment
 from quelmdb.errors import DurabilityError
-from quelmdb.filesystem import refuse_copy_on_write, sync_directory
+from quelmdb.filesystem import allocate_reserve, refuse_copy_on_write, sync_directory
 from quelmdb.writer import Writer
 
 Progress = Callable[[int], object]
@@ -101,6 +101,8 @@ def _make_next(
             refuse_copy_on_write(opened.path)
         with _told(progress, begun / layout.DATA_FILE):
             environment.copy_compacted(writer.transaction, begun, capacity)
+        if not environment.ephemeral:  # else a full disk would stop claims from here on
+            allocate_reserve(begun / layout.DATA_FILE)
         begun.rename(generations.directory(number))
     except BaseException:  # it may have taken all that was left of the disk
         shutil.rmtree(begun, ignore_errors=True)

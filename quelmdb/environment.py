@@ -332,7 +332,7 @@ class Environment:
 
     def _make_room(self) -> Room:
         if self.capacity is None:
-            return GrowingRoom(self._data)
+            return GrowingRoom(self._data, self.used_bytes())
         return FixedRoom(self._data, self.capacity)
 
     def _refuse_incomplete(self, size: int) -> None:

@@ -159,10 +159,21 @@ def allocate_all(path: Path, size: int) -> None:
         os.close(descriptor)
 
 
+def allocate_reserve(path: Path) -> None:
+    """Gives a file of which all is in use its reserve behind that. Raises `OSError`."""
+    used = path.stat().st_size
+    allocate_all(path, _whole(used + reserve(used)))
+
+
 def reserve(used: int) -> int:
     """The bytes that are kept back for claims and completions in a file that uses
     `used` bytes: 1/32 of it, at least 4 MiB and at most 64 MiB."""
     return min(max(used // 32, 4 * MIB), 64 * MIB)
+
+
+def _whole(size: int) -> int:
+    """The next whole MiB."""
+    return -(-size // MIB) * MIB
 
 
 Measure = Callable[[], int]
@@ -191,15 +202,16 @@ class Room(Protocol):
 class GrowingRoom:
     """The room of a file that grows: its space is allocated ahead of its use."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, used: int) -> None:
+        """Of a file that is in use up to `used`."""
         self._path = path
         self._descriptor = os.open(path, os.O_RDWR)
         self._allocated = os.fstat(self._descriptor).st_size
-        # A new file and a copy end with their last page. LMDB counts pages that it has taken and
+        # A new file and a backup end with their last page. LMDB counts pages that it has taken and
         # freed in one transaction, without ever writing them: what is only deleted from then on
         # would leave a file that is shorter than it says.
-        if self._allocated % MIB:
-            self._allocate(self._allocated + reserve(self._allocated))
+        if self._allocated < used + reserve(used):
+            self._allocate(used + reserve(used))
 
     def ensure(self, growth: int, used: Measure, recyclable: Measure) -> int:
         """Allocates what is needed. Where the disk is full, inserts are let in all the same
@@ -232,7 +244,7 @@ class GrowingRoom:
 
     def _allocate(self, size: int) -> bool:
         """Makes the file `size` bytes (whole MiB) long, all of them allocated, if it can."""
-        size = -(-size // MIB) * MIB
+        size = _whole(size)
         try:
             allocate(self._descriptor, self._allocated, size)
         except OSError as error:

@@ -268,7 +268,8 @@ class Store(StoreReader, JobStore):
         alone. Of an ephemeral store `capacity` is what the new file has; it can only grow.
 
         The space of the old file is free when nobody reads it any more. Needs as much space
-        as the store has in use. Raises `StoreError`; nothing is changed then. O(jobs).
+        as the store has in use, and the reserve for claims (4 to 64 MiB). Raises `StoreError`;
+        nothing is changed then. O(jobs).
         """
         self._raise_if_ended()
         self._raise_if_readonly()

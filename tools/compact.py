@@ -46,7 +46,7 @@ def command(store: str, if_wasted: float, capacity: int | None, as_json: bool) -
 
     Readers go on; writers wait while it is copied, some three seconds for a million small jobs.
     The old file is deleted when nobody reads it any more. Needs as much free space as is in
-    use. A crash in the middle changes nothing.
+    use, and 4 to 64 MiB, the reserve for claims. A crash in the middle changes nothing.
 
     \b
     Example:

@@ -19,6 +19,7 @@ import pytest
 
 import quelmdb
 from quelmdb import Job, QuelmdbError, StoreFullError
+from quelmdb.filesystem import reserve
 from quelmdb.maintenance.dump import dump_cbor, load
 from quelmdb.maintenance.offline import repair_store
 from tests.children import Child
@@ -118,7 +119,7 @@ DEEDS: Final[dict[str, Deed]] = {
 def _pages(durability: str, long: bool) -> Iterator[int]:
     """Numbers of pages that the disk has left, ascending: of the short form some."""
     if durability == "full":
-        yield from range(0, 1000, 1 if long else 9)
+        yield from range(0, 2000, 1 if long else 9)
     else:  # it fails where the whole file is allocated, but for the last steps
         yield from (*range(12), *range(12, 1000, 13)) if long else (0, 3, 500)
         yield from range(1000, 2000, 1 if long else 16)
@@ -200,6 +201,37 @@ def _write_until_told(pipe: Connection, path: Path) -> _Wrote:
     return _Wrote(inserted, refused, completed)
 
 
+def _claim_and_complete(pipe: Connection, path: Path) -> None:
+    """Has it open while it is compacted, and is the first to claim then."""
+    with quelmdb.open(path) as store:
+        pipe.send("open")
+        pipe.recv()
+        for _ in range(20):
+            store.complete_many(store.claim(limit=50))
+        pipe.send(len(store.completed()))
+
+
+@needs_mounts
+def test_a_disk_that_is_full_behind_a_compaction_lets_claims_and_completions_go_on(
+    tmp_path: Path,
+) -> None:
+    def test(path: Path) -> None:
+        with quelmdb.open(path) as store, Child(_claim_and_complete, path, method="spawn") as other:
+            store.insert_many(Job("a", bytes(500)) for _ in range(2000))
+            other.receive()
+            store.compact()
+            info = store.info()
+            assert info.file_bytes >= info.used_bytes + reserve(info.used_bytes)
+            Ballast(path).leave(0)
+            other.send()
+            assert other.receive() == 1000
+            while claimed := store.claim(limit=50):
+                store.complete_many(claimed)
+            assert len(store.completed()) == 2000
+
+    run_on_disk(tmp_path, _DISK, test)
+
+
 @needs_mounts
 @pytest.mark.parametrize("durability", DURABILITIES)
 def test_writers_go_on_beside_compactions_for_which_there_is_no_space(
@@ -223,7 +255,7 @@ def test_writers_go_on_beside_compactions_for_which_there_is_no_space(
                 others = len(begun.all()) - len(begun.all("written"))
             for _ in range(200 if long else 12):
                 with suppress(OSError):  # others took some, and it leaves less
-                    ballast.leave(rng.randrange(1100 if durability == "ephemeral" else 80))
+                    ballast.leave(rng.randrange(1600))
                 try:
                     store.compact()
                     done += 1
