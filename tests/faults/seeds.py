@@ -5,8 +5,13 @@ from __future__ import annotations
 import random
 
 
-def seeded() -> random.Random:
-    """Random numbers by a new seed, which is printed: pytest shows it where a test fails."""
+def new_seed() -> int:
+    """A seed, which is printed: pytest shows it where a test fails."""
     seed = random.randrange(2**32)
     print(f"seed {seed}")
-    return random.Random(seed)
+    return seed
+
+
+def seeded() -> random.Random:
+    """Random numbers by a new seed."""
+    return random.Random(new_seed())

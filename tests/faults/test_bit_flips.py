@@ -4,7 +4,6 @@ another job or an altered one; of `check` and repair never a crash of the interp
 from __future__ import annotations
 
 import os
-import random
 import shutil
 import tempfile
 from collections import Counter
@@ -20,6 +19,7 @@ from tests.children import Child
 from tests.faults.examining import Stage, Verdict, serve
 from tests.faults.figures import Tell
 from tests.faults.images import STALE, Specimen, specimen
+from tests.faults.seeds import new_seed
 
 pytest_plugins = ["tests.fixtures"]
 
@@ -45,8 +45,7 @@ def test_damage_never_makes_another_job_or_alters_one_and_check_finds_what_is_le
     """Flipped bits, swapped pages, zeroed sectors, lost writes. A page that is as it was before
     has jobs as they were before: such a job is told as what it was, and not as any other."""
     images = 10_000 if long else 120
-    seed = random.randrange(2**32)
-    print(f"seed {seed}")
+    seed = new_seed()
     verdicts = list(_verdicts(specimen(tmp_path / "jobs.qdb"), place, images, seed))
     assert len(verdicts) == images
     failed = [verdict for verdict in verdicts if verdict.failures]

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import io
 import os
-import random
 import shutil
 import subprocess
 import sys
@@ -25,6 +24,7 @@ from quelmdb.maintenance.offline import repair_store
 from tests.children import Child
 from tests.faults.every_verb import DURABILITIES, EPHEMERAL, all_of, seed
 from tests.faults.figures import Tell
+from tests.faults.seeds import seeded
 from tests.faults.smalldisk import Ballast, assert_tells, free_pages, run_on_disk
 from tests.mounts import needs_mounts
 
@@ -237,9 +237,7 @@ def test_a_disk_that_is_full_behind_a_compaction_lets_claims_and_completions_go_
 def test_writers_go_on_beside_compactions_for_which_there_is_no_space(
     durability: str, long: bool, tmp_path: Path, figure: Tell
 ) -> None:
-    seed_of_random = random.randrange(2**32)
-    print(f"seed {seed_of_random}")
-    rng = random.Random(seed_of_random)
+    rng = seeded()
 
     def test(path: Path) -> str:
         seed(path, **DURABILITIES[durability])

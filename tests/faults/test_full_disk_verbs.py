@@ -4,7 +4,6 @@ is as it was, and where there is space again the same verb succeeds."""
 from __future__ import annotations
 
 import math
-import random
 import resource
 import shutil
 from pathlib import Path
@@ -25,6 +24,7 @@ from tests.faults.every_verb import (
     seed,
 )
 from tests.faults.figures import Tell
+from tests.faults.seeds import seeded
 from tests.faults.smalldisk import (
     PAGE,
     Ballast,
@@ -138,9 +138,7 @@ def test_a_limit_of_file_size_that_ends_at_any_byte_of_a_verb_is_as_a_full_disk(
     long: bool, tmp_path: Path, figure: Tell
 ) -> None:
     """RLIMIT_FSIZE, `ulimit -f`. LMDB is told of a short write by an I/O error."""
-    seed_of_random = random.randrange(2**32)
-    print(f"seed {seed_of_random}")
-    rng = random.Random(seed_of_random)
+    rng = seeded()
 
     def test(path: Path) -> int:
         seed(path)

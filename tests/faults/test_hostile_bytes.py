@@ -4,7 +4,6 @@ library, and cost no more than their size allows."""
 from __future__ import annotations
 
 import io
-import random
 import resource
 import time
 from collections.abc import Callable
@@ -29,6 +28,7 @@ from quelmdb.extras import (
 from tests.children import Child, in_child
 from tests.faults.figures import Tell
 from tests.faults.hostile import BOMBS, ENCODED, encode, items, mutated
+from tests.faults.seeds import new_seed, seeded
 
 pytest_plugins = ["tests.fixtures"]
 
@@ -45,8 +45,7 @@ _LONG: Final = settings(_SHORT, max_examples=70_000)
 
 def _examples(test: Callable[..., None], long: bool) -> int:
     """Runs a test of Hypothesis with new examples, and returns how many these were."""
-    number = random.randrange(2**32)
-    print(f"seed {number}")
+    number = new_seed()
     chosen = _LONG if long else _SHORT
     seed(number)(chosen(test))()
     return chosen.max_examples
@@ -85,9 +84,7 @@ def test_what_looks_like_cbor_is_an_error_or_a_value_that_can_be_written_again(
 def test_mutations_of_values_are_an_error_or_a_value_that_can_be_written_again(
     long: bool, figure: Tell
 ) -> None:
-    number = random.randrange(2**32)
-    print(f"seed {number}")
-    rng = random.Random(number)
+    rng = seeded()
     count = 1_000_000 if long else 10_000
     values = sum(_is_value_or_error(mutated(rng, rng.choice(ENCODED))) for _ in range(count))
     assert values
@@ -95,9 +92,7 @@ def test_mutations_of_values_are_an_error_or_a_value_that_can_be_written_again(
 
 
 def test_mutations_decoded_at_once_are_what_each_of_them_is(long: bool, figure: Tell) -> None:
-    number = random.randrange(2**32)
-    print(f"seed {number}")
-    rng = random.Random(number)
+    rng = seeded()
     runs, decoded = 100_000 if long else 2_000, 0
     for _ in range(runs):
         some = [rng.choice(ENCODED) for _ in range(rng.randrange(1, 5))]
@@ -111,9 +106,7 @@ def test_mutations_decoded_at_once_are_what_each_of_them_is(long: bool, figure: 
 
 
 def test_extras_are_an_error_or_what_they_say(long: bool, figure: Tell) -> None:
-    number = random.randrange(2**32)
-    print(f"seed {number}")
-    rng = random.Random(number)
+    rng = seeded()
     count, whole = 200_000 if long else 4_000, 0
     for _ in range(count):
         parts = {

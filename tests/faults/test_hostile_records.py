@@ -27,6 +27,7 @@ from tests.damage import Raw, raw
 from tests.faults.figures import Tell
 from tests.faults.hostile import ENCODED, VALUES, encode, mutated
 from tests.faults.images import fields_of
+from tests.faults.seeds import seeded
 
 pytest_plugins = ["tests.fixtures"]
 
@@ -237,9 +238,7 @@ def test_hostile_records_raise_nothing_but_the_librarys_errors(
     entries: bool, template: Path, tmp_path: Path, long: bool, figure: Tell
 ) -> None:
     """And jobs beside hostile records are what they were before anybody writes."""
-    number = random.randrange(2**32)
-    print(f"seed {number}")
-    rng = random.Random(number)
+    rng = seeded()
     with quelmdb.open(template) as store:
         sound = _sound_jobs(store)
     rounds, refused = 600 if long else 6, 0
@@ -342,9 +341,7 @@ def _hostile_dump(rng: random.Random) -> bytes:
 def test_hostile_dumps_raise_nothing_but_the_librarys_errors(
     tmp_path: Path, long: bool, figure: Tell
 ) -> None:
-    number = random.randrange(2**32)
-    print(f"seed {number}")
-    rng = random.Random(number)
+    rng = seeded()
     dumps, loaded = 100_000 if long else 1_500, 0
     longest = 0  # of the messages, in characters
     with quelmdb.open(tmp_path / "jobs.qdb") as disk:

@@ -34,6 +34,7 @@ from tests.children import Child, ChildDiedError, in_child
 from tests.faults.calls import needs_calls
 from tests.faults.figures import Tell
 from tests.faults.injection import NONE, SYNCS, Fault, Injector, kinds_of
+from tests.faults.seeds import new_seed
 
 pytest_plugins = ["tests.fixtures"]
 pytestmark = needs_calls
@@ -253,8 +254,7 @@ def _all_said(
 def test_a_call_that_fails_is_an_error_and_loses_nothing_that_was_acknowledged(
     name: str, durability: str, tmp_path: Path, long: bool, figure: Tell
 ) -> None:
-    seed = random.randrange(2**32)
-    print(f"seed {seed}")
+    seed = new_seed()
     template = tmp_path / "template"
     in_child(_make, template, durability)
     _tell(_all_said(_attempts, template, DEEDS[name], None if long else seed), figure)
@@ -353,8 +353,7 @@ def _openings(
 def test_a_call_that_fails_while_a_store_is_opened_is_an_error_and_the_next_time_it_opens(
     is_new: bool, durability: str, tmp_path: Path, long: bool, figure: Tell
 ) -> None:
-    seed = random.randrange(2**32)
-    print(f"seed {seed}")
+    seed = new_seed()
     template = tmp_path / "template"
     in_child(_make, template, durability)
     opening = _Opening(None if is_new else template, durability)

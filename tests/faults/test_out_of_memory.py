@@ -31,6 +31,7 @@ from tests.faults.every_verb import (
     seed,
 )
 from tests.faults.figures import Tell
+from tests.faults.seeds import seeded
 
 # CPython's own means of testing: makes the n-th allocation fail.
 _testcapi: Any = pytest.importorskip("_testcapi", reason="CPython was built without its tests")
@@ -177,9 +178,7 @@ def _failures(path: Path, verb: Verb, step: int, rng: random.Random) -> Counter[
 def test_memory_that_ends_at_any_allocation_of_a_verb_leaves_it_undone_or_done(
     durability: str, long: bool, path: Path, figure: Tell
 ) -> None:
-    seed_of_random = random.randrange(2**32)
-    print(f"seed {seed_of_random}")
-    rng = random.Random(seed_of_random)
+    rng = seeded()
     became: Counter[str] = Counter()
     seed(path, **DURABILITIES[durability])
     for name, verb in _VERBS.items():
@@ -198,9 +197,7 @@ def test_memory_that_ends_at_any_allocation_of_a_verb_leaves_it_undone_or_done(
 def test_a_store_that_could_not_be_opened_for_want_of_memory_is_opened_later(
     durability: str, long: bool, path: Path, figure: Tell
 ) -> None:
-    seed_of_random = random.randrange(2**32)
-    print(f"seed {seed_of_random}")
-    rng = random.Random(seed_of_random)
+    rng = seeded()
 
     def test() -> int:
         _quietly()

@@ -28,6 +28,7 @@ from tests.faults.disk import Disk, Image, parts_kept
 from tests.faults.figures import Tell
 from tests.faults.looking import NAME, Looker, go_on, recorded, states_of
 from tests.faults.recorder import Event, Recorder
+from tests.faults.seeds import new_seed
 
 pytest_plugins = ["tests.fixtures"]
 pytestmark = needs_calls
@@ -66,8 +67,7 @@ def _images(disk: Disk, rng: random.Random, likely: float) -> Iterator[Image]:
 def test_a_loss_of_power_at_any_moment_loses_nothing_that_was_acknowledged(
     long: bool, figure: Tell
 ) -> None:
-    seed = random.randrange(2**32)
-    print(f"seed {seed}")
+    seed = new_seed()
     rng = random.Random(seed)
     events = recorded(_work, seed, 40 if long else 14)
     points = lost = commits = 0
@@ -100,8 +100,7 @@ def test_a_loss_of_power_at_any_moment_loses_nothing_that_was_acknowledged(
 def test_a_store_that_did_not_sync_would_be_found_out(figure: Tell) -> None:
     """The same with a disk on which syncs of the data file do nothing: a proof that
     cannot fail is none."""
-    seed = random.randrange(2**32)
-    print(f"seed {seed}")
+    seed = new_seed()
     rng = random.Random(seed)
     events = recorded(_work, seed, 8)
     looked = wrong = 0
@@ -157,8 +156,7 @@ def test_what_is_acknowledged_after_a_sync_has_failed_survives_a_loss_of_power(
 ) -> None:
     """Also where the kernel has dropped what it could not write, and where a meta page that could
     not be synced is on the disk nevertheless."""
-    seed = random.randrange(2**32)
-    print(f"seed {seed}")
+    seed = new_seed()
     rng = random.Random(seed)
     events = recorded(_work_with_failures, seed, 150 if long else 40)
     failures = sum(event.kind in ("not synced", "doubtful") for event in events)

@@ -23,6 +23,7 @@ from tests.faults.disk import Disk, Image, names_kept, parts_kept
 from tests.faults.figures import Tell
 from tests.faults.looking import NAME, Looker, go_on, recorded, states_of
 from tests.faults.recorder import Event, Recorder
+from tests.faults.seeds import new_seed
 
 pytest_plugins = ["tests.fixtures"]
 pytestmark = needs_calls
@@ -89,8 +90,7 @@ def _look_everywhere(
 def test_a_loss_of_power_during_creation_leaves_what_can_be_opened(
     long: bool, figure: Tell
 ) -> None:
-    seed = random.randrange(2**32)
-    print(f"seed {seed}")
+    seed = new_seed()
     events = recorded(_create)
     with Looker(go_on) as looker:
         points, lost = _look_everywhere(
@@ -112,8 +112,7 @@ def _compact_and_go_on(store: quelmdb.Store) -> None:
 def test_a_loss_of_power_during_compaction_leaves_one_store_with_everything_in_it(
     long: bool, figure: Tell
 ) -> None:
-    seed = random.randrange(2**32)
-    print(f"seed {seed}")
+    seed = new_seed()
     events = recorded(_compact, seed)
     with Looker(_compact_and_go_on) as looker:
         points, lost = _look_everywhere(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from pathlib import Path
 from typing import Any, Final
 
@@ -10,6 +9,7 @@ import pytest
 
 from quelmdb.filesystem import MIB
 from tests.faults.figures import Tell
+from tests.faults.seeds import new_seed
 from tests.faults.soaking import Soaked, soak
 
 pytest_plugins = ["tests.fixtures"]
@@ -64,8 +64,7 @@ def told(seconds: float, soaked: Soaked) -> str:
 def test_a_store_that_is_used_for_long_neither_grows_nor_slows_down(
     durability: str, long: bool, path: Path, figure: Tell
 ) -> None:
-    seed = random.randrange(2**32)
-    print(f"seed {seed}")
+    seed = new_seed()
     seconds = SECONDS if long else FEW_SECONDS
     soaked = soak(path, seconds, seed, **_DURABILITIES[durability])
     for look in soaked.looks:
