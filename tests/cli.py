@@ -1,9 +1,12 @@
-"""A store for tests of the command line, and how to call that."""
+"""Stores for tests of the command line, and how to call that."""
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+
+import pytest
 
 import quelmdb
 from quelmdb import Job
@@ -23,3 +26,19 @@ def fill(path: Path) -> None:
         store.fail(second, "SMTPError: no such host\nsecond line")
         store.insert(Job("big", {"text": "x" * 100_000, "rest": list(range(1000))}))
         store.insert(Job("started", status="started"))
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Iterator[str]:
+    path = tmp_path / "jobs.qdb"
+    fill(path)
+    yield str(path)
+    with quelmdb.open(path) as store:
+        assert store.check() == []
+
+
+@pytest.fixture
+def empty(tmp_path: Path) -> str:
+    path = tmp_path / "empty.qdb"
+    quelmdb.open(path).close()
+    return str(path)

@@ -73,14 +73,19 @@ def at_once(store: quelmdb.Store, calls: list[Callable[[], Any]]) -> list[Future
 
 
 @contextmanager
-def alarm(seconds: float, handler: signal._HANDLER | None = None) -> Iterator[None]:
+def alarm(
+    seconds: float, handler: signal._HANDLER | None = None, *, again: bool = False
+) -> Iterator[None]:
+    """Has `handler` called after so many seconds, and again and again; else a
+    KeyboardInterrupt."""
+
     def interrupt(number: int, frame: FrameType | None) -> None:
         raise KeyboardInterrupt
 
     before = signal.signal(signal.SIGALRM, handler or interrupt)
     # Other tests leave callbacks of the collector behind, in which an exception is ignored.
     gc.disable()
-    signal.setitimer(signal.ITIMER_REAL, seconds)
+    signal.setitimer(signal.ITIMER_REAL, seconds, seconds if again else 0)
     try:
         yield
     finally:

@@ -77,37 +77,21 @@ options: dict[str, st.SearchStrategy[Any]] = {
     "max_attempts": _max_attempts,
 }
 
-_plain_job = st.builds(
-    Job,
-    worker,
-    value,
-    id=maybe_id,
-    status=status,
-    created_at=_time,
-    updated_at=_time,
-    attempt=number,
-    claim=number,
-    owner=number,
-    result=value,
-    error=text,
-)
-_whole_job = st.builds(
-    Job,
-    worker,
-    value,
-    id=maybe_id,
-    status=status,
-    created_at=_time,
-    updated_at=_time,
-    attempt=number,
-    claim=number,
-    owner=number,
-    result=value,
-    error=text,
-    progress=progress,
-    failures=failures,
-    **options,
-)
+_fields: dict[str, st.SearchStrategy[Any]] = {
+    "id": maybe_id,
+    "status": status,
+    "created_at": _time,
+    "updated_at": _time,
+    "attempt": number,
+    "claim": number,
+    "owner": number,
+    "result": value,
+    "error": text,
+}
+_rare_fields = {"progress": progress, "failures": failures, **options}
+
+_plain_job = st.builds(Job, worker, value, **_fields)
+_whole_job = st.builds(Job, worker, value, **_fields, **_rare_fields)
 job = st.one_of(_plain_job, _whole_job)
 
 queued_job = st.one_of(st.builds(Job, worker, value), st.builds(Job, worker, value, **options))

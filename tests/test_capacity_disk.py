@@ -15,8 +15,9 @@ import quelmdb
 from quelmdb import Job, StoreFullError
 from quelmdb.filesystem import MIB
 from tests.children import Child, in_child, in_children
+from tests.faults.smalldisk import run_on_disk
 from tests.filling import CAPACITY, assert_full, create_ephemeral, fill, jobs_of, size_of, work_on
-from tests.mounts import enter_private_mounts, mount_tmpfs, needs_mounts
+from tests.mounts import needs_mounts
 
 pytest_plugins = ["tests.fixtures"]
 
@@ -30,15 +31,12 @@ def on_small_disk(tmp_path: Path) -> OnSmallDisk:
     """Runs a test in a child, on a disk of its own, and checks the store that it leaves."""
 
     def run(test: Callable[[Path], None]) -> None:
-        def in_namespace() -> None:
-            enter_private_mounts()
-            mount_tmpfs(tmp_path, DISK)
-            test(tmp_path / "jobs.qdb")
-            with quelmdb.open(tmp_path / "jobs.qdb", create=False) as store:
+        def then_look(path: Path) -> None:
+            test(path)
+            with quelmdb.open(path, create=False) as store:
                 assert store.info().durability == "ephemeral"
-                assert store.check() == []
 
-        in_child(in_namespace)
+        run_on_disk(tmp_path, DISK, then_look)
 
     return run
 

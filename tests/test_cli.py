@@ -12,7 +12,7 @@ import signal
 import subprocess
 import sys
 import termios
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,26 +22,14 @@ from click.testing import CliRunner, Result
 import quelmdb
 from quelmdb import Job, Problem, Status, Store
 from quelmdb.maintenance.dump import dump_cbor, dump_jsonl
-from tests.cli import HOSTILE, QUELMDB, ROOT, fill
+from tests import cli
+from tests.cli import HOSTILE, QUELMDB, ROOT
 from tools import app, render
 
 COMMANDS = tuple(app.commands.commands)
 
 
-@pytest.fixture
-def path(tmp_path: Path) -> Iterator[str]:
-    path = tmp_path / "jobs.qdb"
-    fill(path)
-    yield str(path)
-    with quelmdb.open(path) as store:
-        assert store.check() == []
-
-
-@pytest.fixture
-def empty(tmp_path: Path) -> str:
-    path = tmp_path / "empty.qdb"
-    quelmdb.open(path).close()
-    return str(path)
+path, empty = cli.path, cli.empty
 
 
 def invoke(*arguments: str, **options: Any) -> Result:

@@ -9,30 +9,15 @@ import re
 import struct
 import subprocess
 import termios
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 import quelmdb
 from quelmdb import Job
-from tests.cli import QUELMDB, ROOT, fill
+from tests import cli
+from tests.cli import QUELMDB, ROOT
 
-
-@pytest.fixture
-def path(tmp_path: Path) -> Iterator[str]:
-    path = tmp_path / "jobs.qdb"
-    fill(path)
-    yield str(path)
-    with quelmdb.open(path) as store:
-        assert store.check() == []
-
-
-@pytest.fixture
-def empty(tmp_path: Path) -> str:
-    path = tmp_path / "empty.qdb"
-    quelmdb.open(path).close()
-    return str(path)
+path, empty = cli.path, cli.empty
 
 
 def in_terminal(*arguments: str, columns: int = 80) -> tuple[int, str]:

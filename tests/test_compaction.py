@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import json
-import os
 import shutil
 import signal
 import sys
@@ -27,6 +26,7 @@ from quelmdb.maintenance.salvage import Salvage
 from quelmdb.opening import Opener
 from tests.children import Child, ChildDiedError, in_child
 from tests.damage import data_file
+from tests.steps import die_at_step
 from tools.app import commands
 
 pytest_plugins = ["tests.fixtures"]
@@ -276,19 +276,10 @@ def test_a_process_that_only_writes_lets_go_of_the_old_generation(
 
 def _compact_and_die(pipe: Connection, path: Path, calls: int) -> None:
     """Dies at the `calls`-th step of a compaction that goes to the file system."""
-    left = calls
-
-    def step(event: str, arguments: tuple[object, ...]) -> None:
-        nonlocal left
-        if event in ("os.mkdir", "os.rename", "open", "os.chmod", "shutil.rmtree", "os.listdir"):
-            left -= 1
-            if left == 0:
-                os.kill(os.getpid(), signal.SIGKILL)
-
     with quelmdb.open(path) as store:
-        sys.addaudithook(step)
+        die_at_step(calls)
         store.compact()
-    pipe.send(left)
+    pipe.send("survived")
 
 
 @pytest.mark.parametrize("options", DURABILITIES, ids=lambda options: options["durability"])

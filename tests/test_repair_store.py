@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -19,6 +18,7 @@ from quelmdb import Job, StoreBusyError, layout
 from quelmdb.maintenance.offline import repair_store
 from tests.children import Child, ChildDiedError
 from tests.damage import data_file, put_meta, raw
+from tests.steps import die_at_step
 from tools.app import commands
 
 pytest_plugins = ["tests.fixtures"]
@@ -133,18 +133,9 @@ def test_where_nothing_is_left_no_empty_store_is_made(left: int, tmp_path: Path)
 
 def _repair_and_die(pipe: Any, path: Path, calls: int) -> None:
     """Dies at the `calls`-th step of a repair that goes to the file system."""
-    left = calls
-
-    def step(event: str, arguments: tuple[object, ...]) -> None:
-        nonlocal left
-        if event in ("os.mkdir", "os.rename", "open", "shutil.rmtree", "os.listdir"):
-            left -= 1
-            if left == 0:
-                os.kill(os.getpid(), signal.SIGKILL)
-
-    sys.addaudithook(step)
+    die_at_step(calls)
     repair_store(path)
-    pipe.send(left)
+    pipe.send("survived")
 
 
 def test_a_repair_killed_at_any_step_loses_nothing_and_is_made_again(path: Path) -> None:

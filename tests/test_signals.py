@@ -2,33 +2,17 @@
 
 from __future__ import annotations
 
-import gc
-import signal
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 
 import quelmdb
 from quelmdb import Job, Status, StoreBusyError
+from tests.committing import alarm
 
 BATCH = 20
 ROUNDS = 60
-
-
-@contextmanager
-def _alarms(handler: signal._HANDLER, seconds: float, *, once: bool = False) -> Iterator[None]:
-    before = signal.signal(signal.SIGALRM, handler)
-    # Other tests leave callbacks of the collector behind, in which an exception is ignored.
-    gc.disable()
-    signal.setitimer(signal.ITIMER_REAL, seconds, 0 if once else seconds)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        gc.enable()
-        signal.signal(signal.SIGALRM, before)
 
 
 def test_an_interrupted_insert_is_there_whole_or_not_at_all(tmp_path: Path) -> None:
@@ -39,7 +23,7 @@ def test_an_interrupted_insert_is_there_whole_or_not_at_all(tmp_path: Path) -> N
     with quelmdb.open(tmp_path / "s") as store:
         while interrupted < ROUNDS:
             try:
-                with _alarms(interrupt, 0.0007):
+                with alarm(0.0007, interrupt, again=True):
                     while True:
                         store.insert_many([Job("w", n) for n in range(BATCH)])
                         returned += 1
@@ -60,7 +44,7 @@ def test_a_claim_that_is_interrupted_gives_back_what_nobody_received(tmp_path: P
         store.insert_many([Job("w")] * BATCH)
         for _ in range(ROUNDS):
             received: list[Job] = []
-            with suppress(KeyboardInterrupt), _alarms(interrupt, 0.0007, once=True):
+            with suppress(KeyboardInterrupt), alarm(0.0007, interrupt):
                 end = time.monotonic() + 1
                 while not received and time.monotonic() < end:
                     received = store.claim("w", limit=BATCH)
@@ -94,7 +78,7 @@ def test_a_signal_handler_that_writes_gets_an_error_and_no_deadlock(tmp_path: Pa
                 busy = False
 
         inserted = 0
-        with _alarms(write, 0.002):
+        with alarm(0.002, write, again=True):
             while outcomes.count(False) < 3:
                 store.insert_many([Job("from the program")] * BATCH)
                 inserted += BATCH

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import sys
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, Final
@@ -20,6 +17,7 @@ from tests.faults.figures import Tell
 from tests.faults.seeds import seeded
 from tests.faults.workers import compact_for_ever
 from tests.runners import eventually
+from tests.steps import die_at_step
 
 pytest_plugins = ["tests.fixtures"]
 
@@ -30,8 +28,6 @@ OPTIONS: Final[dict[str, dict[str, Any]]] = {
 KINDS: Final = ("threads", "asyncio")
 
 _OPENED: Final = 5.0  # seconds; a machine may be busy
-_STEPS: Final = ("os.mkdir", "os.rename", "open", "os.chmod", "shutil.rmtree", "os.listdir")
-
 both = pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
 
 
@@ -147,17 +143,8 @@ def _told_by(compactor: Child) -> int:
 
 def _compact_and_die(pipe: Connection, path: Path, calls: int) -> None:
     """Dies before the `calls`-th step of a compaction that goes to the file system."""
-    left = calls
-
-    def step(event: str, arguments: tuple[object, ...]) -> None:
-        nonlocal left
-        if event in _STEPS:
-            left -= 1
-            if left == 0:
-                os.kill(os.getpid(), signal.SIGKILL)
-
     with quelmdb.open(path) as store:
-        sys.addaudithook(step)
+        die_at_step(calls)
         store.compact()
 
 

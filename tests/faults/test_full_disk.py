@@ -8,6 +8,7 @@ import resource
 import shutil
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -16,8 +17,9 @@ import quelmdb
 from quelmdb import Job, StoreFullError
 from quelmdb.filesystem import MIB
 from tests.children import in_child, in_children
-from tests.faults.smalldisk import limit_file_size
-from tests.mounts import enter_private_mounts, mount_tmpfs, needs_mounts
+from tests.faults.smalldisk import limit_file_size, run_on_disk
+from tests.filling import work_on
+from tests.mounts import needs_mounts
 
 _DISK: int = 24  # MiB
 
@@ -25,18 +27,7 @@ _DISK: int = 24  # MiB
 @pytest.fixture
 def on_small_disk(tmp_path: Path) -> Callable[[Callable[[Path], None]], None]:
     """Runs a test in a child, on a disk of its own, and checks the store that it leaves."""
-
-    def run(test: Callable[[Path], None]) -> None:
-        def in_namespace() -> None:
-            enter_private_mounts()
-            mount_tmpfs(tmp_path, _DISK)
-            test(tmp_path / "jobs.qdb")
-            with quelmdb.open(tmp_path / "jobs.qdb", create=False) as store:
-                assert store.check() == []
-
-        in_child(in_namespace)
-
-    return run
+    return partial(run_on_disk, tmp_path, _DISK)
 
 
 def _fill(store: quelmdb.Store, jobs_at_a_time: int = 200) -> int:
@@ -62,21 +53,6 @@ def _ballast(path: Path) -> Path:
     return ballast
 
 
-def _work_on(store: quelmdb.Store, jobs: int) -> None:
-    """Takes so many jobs through every ending, one by one."""
-    for number in range(jobs):
-        (job,) = store.claim()
-        match number % 4:
-            case 0:
-                store.complete(job, result={"number": number})
-            case 1:
-                store.fail(job, "it failed " * 10)
-            case 2:
-                store.release(job)
-            case 3:
-                store.complete_many([job])
-
-
 def _assert_refused(store: quelmdb.Store) -> None:
     before = store.counts()
     for insert in (
@@ -100,13 +76,13 @@ def test_inserts_are_refused_and_claims_and_endings_go_on(
         with quelmdb.open(path) as store:
             inserted = _fill(store)
             assert inserted > 5000
-            _work_on(store, 800)
+            work_on(store, 800)
             _assert_refused(store)
             claimed = store.claim(limit=500)
             assert len(claimed) == 500
             store.complete_many(claimed)
             assert len(store.all()) == inserted
-            _work_on(store, 400)
+            work_on(store, 400)
 
     on_small_disk(test)
 
@@ -126,7 +102,7 @@ def test_destroying_jobs_makes_room_for_others(
                     store.insert_many([Job("b", b"x" * 800)] * 100)
                 assert len(store.all()) == before + 1000
                 _fill_up(store)
-                _work_on(store, 100)
+                work_on(store, 100)
 
     on_small_disk(test)
 
@@ -146,7 +122,7 @@ def test_a_full_store_is_emptied_at_once_and_filled_again_as_often_as_one_likes(
             fillings = []
             for _ in range(5):
                 fillings.append(_fill(store))
-                _work_on(store, 50)
+                work_on(store, 50)
                 store.destroy_many(list(store.all().ids()))
             assert min(fillings) > 0.8 * max(fillings)
 
@@ -163,11 +139,11 @@ def test_all_works_again_when_there_is_space(
             for _ in range(3):
                 ballast = _ballast(path)
                 _fill_up(store)
-                _work_on(store, 200)
+                work_on(store, 200)
                 _assert_refused(store)
                 ballast.unlink()
                 store.insert_many([Job("a", b"x" * 800)] * 500)
-                _work_on(store, 100)
+                work_on(store, 100)
 
     on_small_disk(test)
 
@@ -184,7 +160,7 @@ def test_a_store_can_be_opened_and_worked_on_while_the_disk_is_full(
             assert len(store.all()) == inserted
         for _ in range(3):
             with quelmdb.open(path) as store:
-                _work_on(store, 100)
+                work_on(store, 100)
                 _assert_refused(store)
 
     on_small_disk(test)
@@ -305,7 +281,7 @@ def test_a_limit_of_file_size_is_as_a_full_disk(tmp_path: Path) -> None:
         with quelmdb.open(path) as store:
             inserted = _fill(store)
             assert inserted > 1000
-            _work_on(store, 400)
+            work_on(store, 400)
             _assert_refused(store)
             store.destroy_many(list(store.all().ids())[: inserted // 2])
             store.insert_many([Job("b", b"x" * 800)] * 100)
