@@ -20,6 +20,7 @@ from queue import Empty, SimpleQueue
 from threading import get_ident
 from typing import Any, Final, TypeVar
 
+from quelmdb.engine_errors import is_foreign
 from quelmdb.environment import Environment
 from quelmdb.errors import QuelmdbError, StoreError
 from quelmdb.gate import Gate
@@ -108,10 +109,9 @@ class Committer:
                     unreceived(outcome[0])
                 if isinstance(error, ValueError) and not isinstance(error, QuelmdbError):
                     self._raise_if_gone()  # a signal handler has closed the gate's file
-                mapped = self._transactions.environment.error_for(error)  # of the gate
-                if mapped is error:
-                    raise
-                raise mapped from error
+                if is_foreign(error):  # of the gate
+                    raise self._transactions.environment.error_for(error) from error
+                raise
         request = WaitingRequest(verb, now, unreceived)
         try:
             self.submit(request)

@@ -144,9 +144,10 @@ class Environment:
     def undo(self, transaction: Transaction, error: BaseException) -> bool:
         """Ends a write transaction in which, or in whose commit, `error` was raised. Returns
         whether all was committed nevertheless: an interrupt came behind the commit."""
-        committed = not is_foreign(error) and not is_open(transaction)
-        abort(transaction)  # which an interrupt would leave open
-        return committed
+        try:
+            return not is_foreign(error) and not is_open(transaction)
+        finally:  # left open, it would be in the way of all later ones
+            abort(transaction)
 
     def error_for(self, error: BaseException) -> BaseException:
         """The library's error for one that came out of a transaction; or that one itself."""

@@ -77,10 +77,9 @@ class Transactions:
         except BaseException as error:
             if self._undo(transaction, error) and not outcome:
                 outcome.append(result)
-            mapped = self.environment.error_for(error)
-            if mapped is error:
-                raise
-            raise mapped from error
+            if is_foreign(error):
+                raise self.environment.error_for(error) from error
+            raise
 
     def together(
         self, take: Callable[[list[Request[Any]]], None], taken: list[Request[Any]]
@@ -133,8 +132,7 @@ class Transactions:
             return False
         try:
             committed = self.environment.undo(transaction, error)
-        except MemoryError:  # left open, it would be in the way of all later ones
-            abort(transaction)
+        except MemoryError:
             self._writer.give_up()
             raise
         if committed:
