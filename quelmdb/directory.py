@@ -36,6 +36,7 @@ from quelmdb.errors import (
 from quelmdb.filesystem import refuse_copy_on_write, sync_directory
 from quelmdb.gate import Gate, LooseGate
 from quelmdb.generations import Generations
+from quelmdb.holding import Held
 from quelmdb.identity import new_meta
 from quelmdb.lockfile import LockFile
 from quelmdb.opening import Opener, Verify
@@ -133,18 +134,19 @@ class Opened:
                 if self._retired:
                     self.sweep()
 
-    def snapshot(self) -> tuple[Environment, Transaction]:
-        """A read transaction that stays open, to be ended by `end_snapshot`."""
+    def snapshot(self) -> tuple[Environment, Transaction, Held]:
+        """A read transaction that stays open, to be ended by `end_snapshot`; and what has to be
+        kept as long."""
         while True:
             environment = self.environment
             try:
-                return environment, environment.begin_snapshot()
+                return environment, *environment.begin_snapshot()
             except Superseded:
                 self.committer.move_on(environment)
 
-    def end_snapshot(self, environment: Environment, transaction: Transaction) -> None:
+    def end_snapshot(self, environment: Environment, transaction: Transaction, held: Held) -> None:
         """In the thread that began it."""
-        environment.end_snapshot(transaction)
+        environment.end_snapshot(transaction, held)
         if self._retired:
             self.sweep()
 

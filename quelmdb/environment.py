@@ -13,6 +13,7 @@ from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 from typing import Final, NoReturn, TypeVar
+from weakref import WeakSet
 
 from quelmdb import layout
 from quelmdb.engine import (
@@ -80,7 +81,7 @@ class Environment:
         self.number = int(directory.name)
         """Of the generation."""
         self._uses: dict[object, int] = {}  # reads that are under way, with their threads
-        self._snapshots: dict[int, Held] = {}  # by the identity of their transactions
+        self._snapshots: WeakSet[Held] = WeakSet()  # who forgets one holds it no more
         self._use_ended = threading.Event()
         self._room: Room | None = None
         self._next_reader_check = 0.0
@@ -178,9 +179,9 @@ class Environment:
                 raise self._error(error) from error
             raise
 
-    def begin_snapshot(self) -> Transaction:
-        """A read transaction that stays open, to be ended by `end_snapshot`. Raises
-        `Superseded`."""
+    def begin_snapshot(self) -> tuple[Transaction, Held]:
+        """A read transaction that stays open, to be ended by `end_snapshot`; and what has to be
+        kept as long. Raises `Superseded`."""
         use = object()
         transaction = None
         try:
@@ -188,8 +189,9 @@ class Environment:
             transaction = self.begin_read()
             if self.is_sealed(transaction):
                 raise Superseded
-            self._snapshots[id(transaction)] = Held(self._data.stat(), transaction.id())
-            return transaction
+            held = Held(self._data.stat(), transaction.id())
+            self._snapshots.add(held)
+            return transaction, held
         except BaseException as error:
             if transaction is not None:
                 transaction.abort()
@@ -199,12 +201,12 @@ class Environment:
         finally:
             self._end_use(use)
 
-    def end_snapshot(self, transaction: Transaction) -> None:
+    def end_snapshot(self, transaction: Transaction, held: Held) -> None:
         """In the thread that began it."""
         if not self.is_gone:
             transaction.abort()
-            if (held := self._snapshots.pop(id(transaction), None)) is not None:
-                held.close()
+            self._snapshots.discard(held)
+            held.close()
 
     def is_idle(self) -> bool:
         """Whether nobody reads it in this process."""
@@ -309,8 +311,8 @@ class Environment:
         self.is_gone = True
         if self._begin is not _refuse_superseded:
             self._begin = refuse
-        while self._snapshots:
-            self._snapshots.popitem()[1].close()
+        for held in self._snapshots:
+            held.close()
 
     def recyclable(self, transaction: Transaction) -> int:
         """How many bytes of the file hold nothing, about: free, or about to be. (LMDB's

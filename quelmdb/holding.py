@@ -17,7 +17,8 @@ from quelmdb.values import time_of
 
 
 class Held:
-    """Tells that this thread holds a snapshot, until it is closed. 10 us, and a descriptor."""
+    """Tells that this thread holds a snapshot, until it is closed or forgotten. 10 us, and a
+    descriptor."""
 
     def __init__(self, data_file: os.stat_result, transaction: int) -> None:
         self._descriptor: int | None = None
@@ -31,6 +32,9 @@ class Held:
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None
+
+    def __del__(self) -> None:
+        self.close()
 
 
 def held_by(pid: int, data_file: os.stat_result) -> dict[tuple[str, int], datetime]:

@@ -24,6 +24,7 @@ from quelmdb.errors import (
     SnapshotEndedError,
     WrongThreadError,
 )
+from quelmdb.holding import Held
 from quelmdb.job import Job, id_of
 from quelmdb.layout import STATUS_CODES, STATUSES, Damaged, pack_number, unpack_number
 from quelmdb.persistence import IdView, JobView, Page, Reader, Snapshot
@@ -145,19 +146,21 @@ class StoreSnapshot(StoreReader, Snapshot):
         self,
         environment: Environment,
         transaction: Transaction,
-        end: Callable[[Environment, Transaction], object],
+        held: Held,
+        end: Callable[[Environment, Transaction, Held], object],
     ) -> None:
         super().__init__()
         self._environment = environment
         self._thread = threading.current_thread()  # not its number, which is given again
         self._transaction: Transaction | None = transaction
+        self._held = held
         self._end = end
 
     def close(self) -> None:
         if self._transaction is not None:
             self._refuse_other_threads()
             transaction, self._transaction = self._transaction, None
-            self._end(self._environment, transaction)
+            self._end(self._environment, transaction, self._held)
 
     def _read(self, work: Work[T]) -> T:
         self._raise_if_ended()

@@ -104,6 +104,17 @@ def test_snapshots_leave_no_descriptors(store: quelmdb.Store, path: Path) -> Non
 
 
 @needs_memfd
+def test_a_snapshot_that_is_forgotten_is_held_no_more(store: quelmdb.Store) -> None:
+    before = len(os.listdir("/proc/self/fd"))
+    for _ in range(3):
+        snapshot = store.snapshot()
+        assert len(os.listdir("/proc/self/fd")) == before + 1
+        del snapshot
+        assert len(os.listdir("/proc/self/fd")) == before
+    assert store._opened.environment.is_idle()
+
+
+@needs_memfd
 def test_a_store_that_is_closed_and_a_fork_let_go_of_what_they_had(path: Path) -> None:
     def descriptors() -> list[str]:
         links = [f"/proc/self/fd/{name}" for name in os.listdir("/proc/self/fd")]
