@@ -27,6 +27,7 @@ from quelmdb.gate import Gate
 from quelmdb.owners import Owners
 from quelmdb.requests import Request, Unreceived, Verb, WaitingRequest
 from quelmdb.transactions import Transactions
+from quelmdb.wakeup import Wakeup
 
 T = TypeVar("T")
 
@@ -45,12 +46,12 @@ class Committer:
         environment: Environment,
         owners: Owners,
         gate: Gate,
-        wake: Callable[[int], object],
+        wakeup: Wakeup,
         next_generation: Callable[[], Environment],
     ) -> None:
         """`gate`: where this process stands in line with others. The rest as `Transactions`."""
         self._transactions = Transactions(
-            environment, owners, wake, next_generation, self._raise_if_gone
+            environment, owners, wakeup, next_generation, self._raise_if_gone
         )
         self.listeners = self._transactions.listeners
         # None where nobody writes: its file is open for reading only, or closed.

@@ -89,7 +89,7 @@ class Opened:
         try:
             self.owners = Owners(self._locks)
             self.committer = Committer(
-                self.environment, self.owners, self._gate(), self.wakeup.wake, self._move_on
+                self.environment, self.owners, self._gate(), self.wakeup, self._move_on
             )
         except BaseException:  # left open, it could not be opened again
             self.environment.close(self._gone)

@@ -39,6 +39,12 @@ _LOCK_BYTES: Final = 128 + 64 * MAX_READERS  # of the lock file: a head and the 
 # ones are for processes whose address space is limited.
 _MAP_SIZES: Final = tuple(2**power for power in (40, 38, 36, 34, 32, 30, 28, 26))
 
+# Of a meta page (MDB_meta in mdb.c): where it begins, behind the head of the page, and its size,
+# up to the number of its transaction, which comes last.
+_META_AT: Final = 16
+_META_BYTES: Final = 136
+_META_NUMBER_BYTES: Final = 8
+
 _COPIED_AT_A_TIME: Final = 10_000  # items
 
 # LMDB 0.9.36 forgets to take the pages of a key's duplicates from its statistics when
@@ -226,6 +232,30 @@ def _opened(directory: Path, map_sizes: Sequence[int]) -> Engine:
     raise _no_address_space(directory / layout.DATA_FILE)
 
 
+def settle(engine: Engine, directory: Path) -> None:
+    """Makes the last transaction the last one also on the disk, where a meta page of a later one
+    may stand whose sync has failed.
+
+    A meta page is written in the place of the last but one, and who reads finds the one that was
+    committed last by its number in the lock file. So the content of that one is put into the other
+    place, too, as of the transaction before it, and is synced: written anew, since the kernel may
+    take what it could not sync for synced. To be called at the gate, outside of transactions, with
+    an engine that has not failed. Raises `OSError`, and LMDB's errors.
+    """
+    with engine.begin() as transaction:
+        last = transaction.id()
+    size = engine.stat()["psize"]
+    descriptor = os.open(directory / layout.DATA_FILE, os.O_RDWR | os.O_CLOEXEC)
+    try:
+        meta = os.pread(descriptor, _META_BYTES, last % 2 * size + _META_AT)
+        number = (last - 1).to_bytes(_META_NUMBER_BYTES, sys.byteorder)
+        meta = meta[:-_META_NUMBER_BYTES] + number
+        os.pwrite(descriptor, meta, (last - 1) % 2 * size + _META_AT)
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 def structural_problems(directory: Path) -> list[str]:
     """What is wrong with the pages of a generation, read as bytes: LMDB itself never
     sees a file that could crash it. O(pages), some 10,000 a second.
@@ -253,16 +283,21 @@ def opened_databases(
         with engine.begin() as transaction:
             check(dict(transaction.cursor(meta)))
         return databases_of(engine, None, create=False)
-    # All at once and within a transaction: opened on their own while another
-    # thread writes, LMDB would wait for the write lock with the GIL held.
-    with engine.begin(write=True) as transaction:
-        meta = engine.open_db(layout.META, transaction, create=False)
-        content = dict(transaction.cursor(meta))
-        check(content)
-        if content.get(layout.FEATURES_KEY) != layout.OPTIONS_FEATURE:
-            engine.open_db(layout.BY_OPTION, transaction)
-            transaction.put(layout.FEATURES_KEY, layout.OPTIONS_FEATURE, db=meta)
-        return databases_of(engine, transaction, create=False)
+    try:
+        # All at once and within a transaction: opened on their own while another
+        # thread writes, LMDB would wait for the write lock with the GIL held.
+        with engine.begin(write=True) as transaction:
+            meta = engine.open_db(layout.META, transaction, create=False)
+            content = dict(transaction.cursor(meta))
+            check(content)
+            if content.get(layout.FEATURES_KEY) != layout.OPTIONS_FEATURE:
+                engine.open_db(layout.BY_OPTION, transaction)
+                transaction.put(layout.FEATURES_KEY, layout.OPTIONS_FEATURE, db=meta)
+            return databases_of(engine, transaction, create=False)
+    except lmdb.Error:
+        with suppress(OSError):  # as `transactions` does: its meta page may be on the disk
+            sync_file(Path(engine.path()) / layout.DATA_FILE)
+        raise
 
 
 def databases_of(engine: Engine, transaction: Transaction | None, *, create: bool) -> Databases:

@@ -24,6 +24,7 @@ from quelmdb.engine import (
     is_open,
     open_engine,
     opened_databases,
+    settle,
 )
 from quelmdb.engine_errors import is_foreign, is_map_full, is_readers_full, mapped_error
 from quelmdb.errors import (
@@ -137,6 +138,10 @@ class Environment:
             self._next_reader_check = now + _READER_CHECK_SECONDS
             self._lmdb.reader_check()
         return self._begin(write=True)
+
+    def settle(self) -> None:
+        """As `engine.settle`."""
+        settle(self._lmdb, self.directory)
 
     def is_sealed(self, transaction: Transaction) -> bool:
         """Whether there is a next generation. 0.5 us."""

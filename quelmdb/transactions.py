@@ -21,6 +21,7 @@ from quelmdb.layout import DATA_FILE
 from quelmdb.listeners import Listeners
 from quelmdb.owners import Owners
 from quelmdb.requests import Request, Verb
+from quelmdb.wakeup import Wakeup
 from quelmdb.writer import Writer
 
 T = TypeVar("T")
@@ -35,21 +36,20 @@ class Transactions:
         self,
         environment: Environment,
         owners: Owners,
-        wake: Callable[[int], object],
+        wakeup: Wakeup,
         next_generation: Callable[[], Environment],
         raise_if_gone: Callable[[], None],
     ) -> None:
-        """`wake` is given the number of each transaction behind which there may be something
+        """`wakeup` is given the number of each transaction behind which there may be something
         to claim. `next_generation` opens what has superseded the environment. `raise_if_gone`
         raises where the store was closed."""
         self.environment = environment
         self.listeners = Listeners()
         self._owners = owners
-        self._wake = wake
+        self._wakeup = wakeup
         self._next_generation = next_generation
         self._raise_if_gone = raise_if_gone
         self._writer = Writer(environment, owners)
-        self._is_doubtful = False  # whether the file is to be synced before it is written to
 
     def use_next(self) -> None:
         """Goes on in the next generation."""
@@ -110,8 +110,9 @@ class Transactions:
 
     def _begin(self, now: int) -> Transaction:
         """A write transaction of the generation that is the store."""
-        if self._is_doubtful:
-            self._sync_what_failed()
+        if self._wakeup.is_doubtful():
+            self.environment.settle()
+            self._wakeup.doubt(False)
         while True:
             transaction = self.environment.begin_write()
             try:
@@ -140,18 +141,20 @@ class Transactions:
         else:
             self._writer.give_up()
             if not self.environment.ephemeral and is_foreign(error):
-                self._is_doubtful = True
-                with suppress(OSError):  # the caller has an error already; the next one gets this
-                    self._sync_what_failed()
+                self._sync_what_failed()
         return committed
 
     def _sync_what_failed(self) -> None:
         """Before anybody else writes to a full store (this process is at the gate still): where
         LMDB could not sync its meta page it has put the former one in its place, which the disk
         does not have yet. Without a sync the next transaction would overwrite pages that the
-        disk, after a loss of power, would take for those of the one that failed."""
-        sync_file(self.environment.directory / DATA_FILE)
-        self._is_doubtful = False
+        disk, after a loss of power, would take for those of the one that failed.
+
+        Where that sync fails, too, whoever writes next, in whichever process, has to settle it."""
+        self._wakeup.doubt(True)
+        with suppress(OSError):  # the caller has an error already
+            sync_file(self.environment.directory / DATA_FILE)
+            self._wakeup.doubt(False)
 
     def _finish_committed(self) -> None:
         """Where something was raised behind the commit: what it had to do is done as far as it
@@ -169,7 +172,7 @@ class Transactions:
             writer.keep()
         if writer.awakens:
             writer.awakens = False
-            self._wake(writer.counters.number)
+            self._wakeup.wake(writer.counters.number)
         if writer.events:
             self.listeners.note(writer.events)
         writer.events = None

@@ -14,7 +14,9 @@ a number that was there before; a waiter that has read that one would take the s
 unchanged, and sleep through what was committed meanwhile. Of numbers that are all different
 none comes back, in whatever order they are stored.
 
-The next four bytes tell whether more than one process has the store open for writing (`gate`).
+The next four bytes tell whether more than one process has the store open for writing (`gate`),
+the four behind them whether something that failed is to be made good before anybody writes
+(`transactions`): these survive who has stored them, and a later opening.
 
 A waiter looks by itself, too, once a second: what it does not hear of, since the file cannot
 be had, or whoever committed was killed before the next step, it only finds later.
@@ -33,7 +35,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 _SIZE: Final = 4096  # more than any file system keeps beside the file's name, without a block
 _NUMBER_SIZE: Final = 4
@@ -121,27 +123,44 @@ def _futex() -> _Futex | _NoFutex:
 _FUTEX = _futex()
 
 
-_Words = tuple[ctypes.c_uint32, ctypes.c_uint32]
-"""The number, and whether several processes write."""
+class _Words(NamedTuple):
+    """All that is in the file."""
+
+    number: ctypes.c_uint32
+    company: ctypes.c_uint32
+    doubt: ctypes.c_uint32
+
+
+_OF_ITS_OWN: Final = (0, 1, 0)  # where the file is not to be had
 
 
 class Wakeup:
     """The number in the file at `path`. Any thread may use it at any time."""
 
     def __init__(self, path: Path | None, *, has_company: bool = True) -> None:
-        """Tells all who have the file whether several processes write. Without a path, and where
-        the file cannot be had (no space, no permission), the threads of this process alone wake
-        each other. 70 us, with `close`."""
+        """Tells all who have the file whether several processes write; called at the gate. Without
+        a path, and where the file cannot be had (no space, no permission), the threads of this
+        process alone wake each other. 70 us, with `close`."""
         self._use(_mapped(path, has_company) if path else None)
         self._closed = False
 
     def _use(self, words: _Words | None) -> None:
-        self._word, self._company = words or (ctypes.c_uint32(), ctypes.c_uint32(1))
+        words = words or _Words(*map(ctypes.c_uint32, _OF_ITS_OWN))
+        self._word, self._company, self._doubt = words
         self._wake_all = _FUTEX.waking(self._word)
 
     def has_company(self) -> bool:
         """What was said by whoever opened the file last; True where it is not to be had. 0.1 us."""
         return self._company.value != 0
+
+    def is_doubtful(self) -> bool:
+        """What `doubt` has said last, in whichever process. 0.1 us."""
+        return self._doubt.value != 0
+
+    def doubt(self, is_doubtful: bool) -> None:
+        """Tells all who have the file whether something is to be made good before anybody
+        writes. To be called at the gate."""
+        self._doubt.value = is_doubtful
 
     def seen(self) -> int:
         """The number; to be read before the look. 0.1 us."""
@@ -187,10 +206,11 @@ def _mapped(path: Path, has_company: bool) -> _Words | None:
             # The number of an earlier life of the store goes: its data may since have been
             # put back to a state before that transaction, which then happens once more.
             words = _unlike_any() + has_company.to_bytes(_NUMBER_SIZE, sys.byteorder)
+            words += os.pread(descriptor, _NUMBER_SIZE, len(words))  # a doubt stays
             if os.pwrite(descriptor, words.ljust(_SIZE, b"\0"), 0) == _SIZE:
                 page = mmap.mmap(descriptor, _SIZE)
-                word = ctypes.c_uint32
-                return word.from_buffer(page), word.from_buffer(page, _NUMBER_SIZE)
+                places = range(0, _NUMBER_SIZE * len(_Words._fields), _NUMBER_SIZE)
+                return _Words(*(ctypes.c_uint32.from_buffer(page, place) for place in places))
         finally:
             os.close(descriptor)
     return None

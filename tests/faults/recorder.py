@@ -39,7 +39,8 @@ class Recorder:
     def __init__(self, root: Path) -> None:
         self.events: list[Event] = []
         self.fails: Callable[[str], bool] = lambda kind: False
-        """Whether the next call of LMDB's fails, which is a "sync" or a "meta" page's write."""
+        """Whether the next call fails, which is a "sync" of LMDB's, the write of a "meta" page, or
+        the library's "own" sync."""
         self._root = os.path.realpath(root)
 
     def tell(self, what: object) -> None:
@@ -162,6 +163,9 @@ class Recorder:
             self._note("size", descriptor, start + size)
 
     def _fsync(self, original: Any, descriptor: int) -> None:
+        if self.fails("own"):
+            self._note("not synced", descriptor)
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
         original(descriptor)
         self._note("sync", descriptor)
 
