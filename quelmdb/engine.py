@@ -371,14 +371,6 @@ def append_new(
         raise not_the_largest()
 
 
-def abort(transaction: Transaction) -> None:
-    """Ends a transaction, whatever has become of it."""
-    try:  # noqa: SIM105  `suppress` takes memory, and there may be none
-        transaction.abort()
-    except lmdb.Error:  # LMDB may have aborted it by itself
-        pass
-
-
 def is_open(transaction: Transaction) -> bool:
     """Whether a transaction was neither committed nor aborted."""
     with suppress(lmdb.Error):

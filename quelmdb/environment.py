@@ -18,10 +18,8 @@ from weakref import WeakSet
 from quelmdb import layout
 from quelmdb.engine import (
     Transaction,
-    abort,
     copy_compacted,
     databases_of,
-    is_open,
     open_engine,
     opened_databases,
     settle,
@@ -129,7 +127,7 @@ class Environment:
 
     def begin_write(self) -> Transaction:
         """A write transaction, which waits for those of other threads and processes. To be
-        ended in this thread, by `commit()` or by `undo`."""
+        ended in this thread."""
         if self.readonly or self._gone is not None:
             self.raise_if_readonly()
             self.raise_if_gone()
@@ -146,14 +144,6 @@ class Environment:
     def is_sealed(self, transaction: Transaction) -> bool:
         """Whether there is a next generation. 0.5 us."""
         return transaction.get(layout.SEAL_KEY, db=self.databases.meta) is not None
-
-    def undo(self, transaction: Transaction, error: BaseException) -> bool:
-        """Ends a write transaction in which, or in whose commit, `error` was raised. Returns
-        whether all was committed nevertheless: an interrupt came behind the commit."""
-        try:
-            return not is_foreign(error) and not is_open(transaction)
-        finally:  # left open, it would be in the way of all later ones
-            abort(transaction)
 
     def error_for(self, error: BaseException) -> BaseException:
         """The library's error for one that came out of a transaction; or that one itself."""

@@ -12,7 +12,7 @@ from itertools import groupby
 from typing import Any, TypeVar, cast
 
 from quelmdb.append import Append, append_all
-from quelmdb.engine import Transaction, abort
+from quelmdb.engine import Transaction, is_open
 from quelmdb.engine_errors import is_foreign
 from quelmdb.environment import Environment
 from quelmdb.errors import QuelmdbError
@@ -75,11 +75,14 @@ class Transactions:
             outcome.append(result)
             self._committed(writer)
         except BaseException as error:
-            if self._undo(transaction, error) and not outcome:
+            if transaction is not None and self._undo(transaction, error) and not outcome:
                 outcome.append(result)
             if is_foreign(error):
                 raise self.environment.error_for(error) from error
             raise
+        finally:  # without a place for an interrupt before it; harmless behind the end
+            if transaction is not None:
+                transaction.abort()
 
     def together(
         self, take: Callable[[list[Request[Any]]], None], taken: list[Request[Any]]
@@ -105,8 +108,11 @@ class Transactions:
         except BaseException as error:
             if is_committed:
                 self._finish_committed()
-            elif not self._undo(transaction, error):
+            elif transaction is None or not self._undo(transaction, error):
                 raise
+        finally:  # as in `alone`
+            if transaction is not None:
+                transaction.abort()
 
     def _begin(self, now: int) -> Transaction:
         """A write transaction of the generation that is the store."""
@@ -122,20 +128,16 @@ class Transactions:
                 if known or not self.environment.is_sealed(transaction):
                     return transaction
             except BaseException:
-                abort(transaction)
+                transaction.abort()
                 raise
-            abort(transaction)
+            transaction.abort()
             self.use_next()
 
-    def _undo(self, transaction: Transaction | None, error: BaseException) -> bool:
-        """Undoes a transaction that failed; whether it was committed nevertheless."""
-        if transaction is None:
-            return False
-        try:
-            committed = self.environment.undo(transaction, error)
-        except MemoryError:
-            self._writer.give_up()
-            raise
+    def _undo(self, transaction: Transaction, error: BaseException) -> bool:
+        """Undoes a transaction that failed; whether it was committed nevertheless: an interrupt
+        came behind the commit."""
+        committed = not is_foreign(error) and not is_open(transaction)
+        transaction.abort()
         if committed:
             self._committed(self._writer)
         else:

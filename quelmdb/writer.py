@@ -104,6 +104,8 @@ class Writer:
 
     def begin(self, transaction: Transaction, now: int, is_heard: bool) -> None:
         """A transaction has begun. `is_heard`: somebody listens to what becomes of jobs."""
+        if self.has_learnt:  # an interrupt came into the undoing of the last one
+            self.give_up()
         self.transaction = transaction
         self.now = now
         self.touched = self.awakens = False

@@ -89,6 +89,8 @@ def alarm(
     try:
         yield
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        gc.enable()
-        signal.signal(signal.SIGALRM, before)
+        try:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+        finally:  # one may have come before that
+            gc.enable()
+            signal.signal(signal.SIGALRM, before)

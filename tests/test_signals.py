@@ -13,6 +13,7 @@ from tests.committing import alarm
 
 BATCH = 20
 ROUNDS = 60
+OFTEN = 1000
 
 
 def test_an_interrupted_insert_is_there_whole_or_not_at_all(tmp_path: Path) -> None:
@@ -21,11 +22,13 @@ def test_an_interrupted_insert_is_there_whole_or_not_at_all(tmp_path: Path) -> N
 
     interrupted = returned = 0
     with quelmdb.open(tmp_path / "s") as store:
-        while interrupted < ROUNDS:
+        while interrupted < OFTEN:
             try:
-                with alarm(0.0007, interrupt, again=True):
+                # Further ones come while an interrupt is being handled.
+                with alarm(0.0003 + interrupted % 7 * 0.0001, interrupt, again=True):
                     while True:
-                        store.insert_many([Job("w", n) for n in range(BATCH)])
+                        worker = f"w {interrupted // 3}"  # a new one now and then
+                        store.insert_many([Job(worker, n) for n in range(BATCH)])
                         returned += 1
             except KeyboardInterrupt:
                 interrupted += 1
