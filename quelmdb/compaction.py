@@ -35,6 +35,7 @@ Progress = Callable[[int], object]
 """Is told the size of the copy so far, in bytes, now and then; in a thread of its own."""
 
 _TELL_SECONDS: Final = 0.1
+_KEPT_PAGES: Final = 32  # free in any store that is used, for its next transactions
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +64,9 @@ def compact(opened: Opened, now: int, capacity: int | None, progress: Progress |
 
 
 def wasted(environment: Environment, transaction: Transaction) -> float:
-    """The part of the used file that holds nothing, 0 to 1, about."""
-    return environment.recyclable(transaction) / max(environment.used_bytes(), 1)
+    """The part of the used file that a compaction would give back, 0 to 1, about."""
+    kept = _KEPT_PAGES * environment.page_size
+    return max(environment.recyclable(transaction) - kept, 0) / max(environment.used_bytes(), 1)
 
 
 def _checked(opened: Opened, capacity: int | None) -> int | None:

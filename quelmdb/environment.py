@@ -41,6 +41,7 @@ Work = Callable[["Environment", Transaction], T]
 
 _READER_CHECK_SECONDS: Final = 30.0
 _SMALLEST_PAGE: Final = 4096
+_FEW_PAGES: Final = 64  # more than transactions free that LMDB does not use again at once
 _OWN_PAGES: Final = 3  # of LMDB: two meta pages, and the names of the databases
 
 _get_ident: Final = threading.get_ident
@@ -318,6 +319,15 @@ class Environment:
                 stat = transaction.stat(database)
                 pages += stat["branch_pages"] + stat["leaf_pages"] + stat["overflow_pages"]
         return max(self.used_bytes() - pages * self.page_size, 0)
+
+    def has_pinned_pages(self) -> bool:
+        """Whether many pages hold nothing: where there are none to be had nevertheless, some
+        reader may still see them."""
+        transaction = self.begin_read()
+        try:
+            return self.recyclable(transaction) > _FEW_PAGES * self.page_size
+        finally:
+            transaction.abort()
 
     def _prepare(self, check: Callable[[dict[bytes, bytes]], None]) -> None:
         """Before LMDB writes through its map: it gives the file the size of the map, whatever

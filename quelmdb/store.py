@@ -291,7 +291,8 @@ class Store(StoreReader, JobStore):
         return backup_to_stream(self._opened, target, directory)
 
     def wasted(self) -> float:
-        """Which part of the used file a compaction would free, 0 to 1, about. O(1)."""
+        """Which part of the used file a compaction would free, 0 to 1, about; some 30 pages that
+        any store soon has free again do not count. O(1)."""
         return self._read(wasted)
 
     def close(self) -> None:

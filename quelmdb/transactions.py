@@ -6,16 +6,17 @@ One at a time: who uses it has the turn of the process (`commit`), and is at the
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from itertools import groupby
-from typing import Any, TypeVar, cast
+from typing import Any, Final, TypeVar, cast
 
 from quelmdb.append import Append, append_all
 from quelmdb.engine import Transaction, is_open
 from quelmdb.engine_errors import is_foreign
 from quelmdb.environment import Environment
-from quelmdb.errors import QuelmdbError
+from quelmdb.errors import QuelmdbError, StoreFullError
 from quelmdb.filesystem import sync_file
 from quelmdb.layout import DATA_FILE
 from quelmdb.listeners import Listeners
@@ -27,6 +28,9 @@ from quelmdb.writer import Writer
 T = TypeVar("T")
 
 log = logging.getLogger("quelmdb")
+
+_PATIENCE_SECONDS: Final = 1.0  # with readers
+_PAUSE_SECONDS: Final = 0.002
 
 
 class Transactions:
@@ -63,7 +67,27 @@ class Transactions:
 
     def alone(self, verb: Verb[T], now: int, outcome: list[T]) -> None:
         """One verb in a transaction of its own. What it returns is put into `outcome`
-        where it is committed, which it may be although something is raised."""
+        where it is committed, which it may be although something is raised.
+
+        Where there is no page for it, but would be without readers, it waits a little for these:
+        one that was stopped in the middle of a short look keeps every page from being used again
+        that is freed meanwhile."""
+        end = None
+        while True:
+            try:
+                self._alone(verb, now, outcome)
+                return
+            except StoreFullError as error:
+                if end is None:
+                    end = time.monotonic() + _PATIENCE_SECONDS
+                is_of_lmdb = isinstance(error.__cause__, Exception) and is_foreign(error.__cause__)
+                if not is_of_lmdb or outcome or time.monotonic() > end:
+                    raise
+                if not self.environment.has_pinned_pages():
+                    raise
+            time.sleep(_PAUSE_SECONDS)
+
+    def _alone(self, verb: Verb[T], now: int, outcome: list[T]) -> None:
         transaction = None
         try:
             self._raise_if_gone()  # asked in the turn, for which `close` waits
@@ -110,7 +134,7 @@ class Transactions:
                 self._finish_committed()
             elif transaction is None or not self._undo(transaction, error):
                 raise
-        finally:  # as in `alone`
+        finally:  # as in `_alone`
             if transaction is not None:
                 transaction.abort()
 

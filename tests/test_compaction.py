@@ -66,7 +66,7 @@ def test_a_compacted_store_has_the_same_jobs_and_fewer_bytes(store: quelmdb.Stor
     assert store.wasted() > 0.5
     compacted = store.compact()
     assert compacted.after < compacted.before / 2
-    assert store.wasted() < 0.4
+    assert store.wasted() == 0
     assert [job.as_dict() for job in store.all()] == before
     assert store.paused() == ["c"]
     assert store.check() == []
@@ -127,8 +127,15 @@ def test_who_comes_late_to_a_generation_that_is_closed_goes_on_in_the_next_one(
         late.begin_snapshot()
 
 
-def test_a_store_without_jobs_wastes_nothing(store: quelmdb.Store) -> None:
-    assert store.wasted() == 0
+@pytest.mark.parametrize("count", [0, 10, 1000])
+def test_a_small_store_that_is_used_wastes_nothing(count: int, store: quelmdb.Store) -> None:
+    """What its next transactions need would be free again behind a compaction."""
+    for _ in range(20):
+        store.insert_many(Job(f"w {n % 7}", n) for n in range(count // 10))
+        store.complete_many(store.claim(limit=count // 10))
+        store.prune("completed", keep=count)
+    assert store.wasted() < 0.1
+    assert store.check() == []
 
 
 def test_what_is_wasted_is_told_of_a_store_of_before_there_were_options(path: Path) -> None:
@@ -136,7 +143,7 @@ def test_what_is_wasted_is_told_of_a_store_of_before_there_were_options(path: Pa
     shutil.copytree(OLD_STORE, old)
     with quelmdb.open(old, readonly=True) as store:
         assert 0 <= store.wasted() < 1
-        assert store.info().free_bytes == pytest.approx(store.wasted() * store.info().used_bytes)
+        assert store.info().free_bytes >= store.wasted() * store.info().used_bytes
     quelmdb.open(path).close()
 
 
@@ -382,7 +389,7 @@ def test_the_command_compacts_what_is_wasted_and_nothing_else(path: Path) -> Non
     first = run("--if-wasted", "30%")
     assert first["compacted"]
     assert first["after"] < first["before"]
-    assert not run("--if-wasted", "90%")["compacted"]
+    assert not run("--if-wasted", "1%")["compacted"]
     assert run()["generation"] == 3
 
 

@@ -46,6 +46,12 @@ _STEP: int = 4  # pages, of the short form
 Stored = tuple[list[Job], list[str | None]]
 
 
+@pytest.fixture(autouse=True)
+def _no_patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody waits for the snapshots that keep pages here."""
+    monkeypatch.setattr("quelmdb.transactions._PATIENCE_SECONDS", 0.0)
+
+
 def _fails(
     store: Store, verb: Verb, jobs: list[Job], before: Stored, *, check: bool = True
 ) -> bool:
