@@ -231,7 +231,7 @@ class Committer:
                 if self._gate is not None:
                     self._gate.enter()
                 with within():
-                    self._transactions.alone(verb, now, outcome)
+                    self._transactions.once(verb, now, outcome)
             finally:
                 self._busy = 0
                 self._leave()

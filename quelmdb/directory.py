@@ -79,6 +79,7 @@ class Opened:
                 verify=verify,
             )
             with self.opener.at_gate():
+                self.opener.delete_litter()
                 self.environment = self.opener.open()
                 self.wakeup = self._open_wakeup()
         except BaseException:

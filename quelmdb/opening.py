@@ -65,6 +65,15 @@ class Opener:
         """The lowest generation that is not sealed. Called at the gate."""
         return self.open_above(0)
 
+    def delete_litter(self) -> None:
+        """Deletes what a compaction that was killed has left, which may be as large as the store.
+        Called at the gate; nothing where somebody maintains the store just now."""
+        if not self._readonly and self._locks.try_lock(layout.MAINTENANCE_BYTE):
+            try:
+                self._generations.delete_litter()
+            finally:
+                self._locks.unlock(layout.MAINTENANCE_BYTE)
+
     def has_company(self) -> bool:
         """Whether another process writes, too, or may. Called at the gate, so that of two that
         open the store at the same time the second one sees the first."""

@@ -66,16 +66,13 @@ class Transactions:
         del self._writer
 
     def alone(self, verb: Verb[T], now: int, outcome: list[T]) -> None:
-        """One verb in a transaction of its own. What it returns is put into `outcome`
-        where it is committed, which it may be although something is raised.
-
-        Where there is no page for it, but would be without readers, it waits a little for these:
-        one that was stopped in the middle of a short look keeps every page from being used again
-        that is freed meanwhile."""
+        """As `once`. Where there is no page for it, but would be without readers, it waits a little
+        for these: one that was stopped in the middle of a short look keeps every page from being
+        used again that is freed meanwhile."""
         end = None
         while True:
             try:
-                self._alone(verb, now, outcome)
+                self.once(verb, now, outcome)
                 return
             except StoreFullError as error:
                 if end is None:
@@ -87,7 +84,9 @@ class Transactions:
                     raise
             time.sleep(_PAUSE_SECONDS)
 
-    def _alone(self, verb: Verb[T], now: int, outcome: list[T]) -> None:
+    def once(self, verb: Verb[T], now: int, outcome: list[T]) -> None:
+        """One verb in a transaction of its own. What it returns is put into `outcome`
+        where it is committed, which it may be although something is raised."""
         transaction = None
         try:
             self._raise_if_gone()  # asked in the turn, for which `close` waits
@@ -134,7 +133,7 @@ class Transactions:
                 self._finish_committed()
             elif transaction is None or not self._undo(transaction, error):
                 raise
-        finally:  # as in `_alone`
+        finally:  # as in `once`
             if transaction is not None:
                 transaction.abort()
 
