@@ -8,6 +8,8 @@ import errno
 import os
 import stat
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from quelmdb.directory import Opened, no_store
@@ -31,6 +33,7 @@ from quelmdb.opening import Verify
 # LMDB both need that a process opens a store once.
 _open: dict[tuple[int, int], Opened] = {}
 _inherited: set[tuple[int, int]] = set()  # what was open when this process was forked
+_kept_closed: set[tuple[int, int]] = set()
 _opening = threading.RLock()
 
 
@@ -71,10 +74,24 @@ def release(opened: Opened) -> None:
             _close(opened)
 
 
-def is_open(path: Path) -> bool:
-    """Whether this process has the store in a directory that exists open."""
-    status = path.stat()
-    return (status.st_dev, status.st_ino) in _open
+@contextmanager
+def kept_closed(path: Path) -> Iterator[bool]:
+    """Keeps this process from opening the store in a directory that exists, which other
+    processes are kept from by locks. Gives whether it is closed, and is for this caller alone."""
+    key = _key(path.stat())
+    with _opening:
+        is_closed = key not in _open and key not in _kept_closed
+        if is_closed:
+            _kept_closed.add(key)
+    try:
+        yield is_closed
+    finally:
+        if is_closed:
+            _kept_closed.discard(key)
+
+
+def _key(status: os.stat_result) -> tuple[int, int]:
+    return status.st_dev, status.st_ino
 
 
 def _close(opened: Opened) -> None:
@@ -95,7 +112,9 @@ def _acquire(path: Path, *, create: bool, readonly: bool, wanted: Wanted, verify
     status = path.stat()
     if not stat.S_ISDIR(status.st_mode):
         raise NotAStoreError(f"{path} is a file; a store is a directory", path=str(path))
-    key = (status.st_dev, status.st_ino)
+    key = _key(status)
+    if key in _kept_closed:
+        raise StoreBusyError(f"{path} is being repaired in this process", path=str(path))
     opened = _open.get(key)
     if opened is not None and opened.environment.is_gone:  # its closing was interrupted
         _close(opened)
@@ -174,6 +193,7 @@ def _after_fork_in_child() -> None:
     for opened in {*_open.values(), *_paused.pop(threading.get_ident(), [])}:
         opened.forget()
     _paused.clear()
+    _kept_closed.clear()
     _inherited.update(_open)
     _open.clear()
 

@@ -73,6 +73,26 @@ def test_a_store_that_is_in_use_is_not_repaired(path: Path) -> None:
         repair_store(path)
 
 
+def test_a_store_that_is_repaired_is_neither_opened_nor_repaired_by_another_thread(
+    path: Path,
+) -> None:
+    with quelmdb.open(path) as store:
+        store.insert(Job("a"))
+    refused: list[str] = []
+
+    def meanwhile(done: int, of: int) -> None:
+        for use in (quelmdb.open, repair_store):
+            with pytest.raises(StoreBusyError) as found:
+                use(path)
+            refused.append(str(found.value))
+
+    repair_store(path, progress=meanwhile)
+    assert refused
+    with quelmdb.open(path) as store:
+        assert len(store.all()) == 1
+        assert store.check() == []
+
+
 def test_where_there_is_no_store_there_is_nothing_to_repair(tmp_path: Path) -> None:
     with pytest.raises(quelmdb.StoreNotFoundError):
         repair_store(tmp_path / "none")

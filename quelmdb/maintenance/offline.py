@@ -49,19 +49,17 @@ def repair_store(path: str | os.PathLike[str], progress: Progress | None = None)
     place = Path(os.path.abspath(path))
     if not place.is_dir() or not is_store(place):
         raise no_store(place)
-    if registry.is_open(place):
-        raise _busy(place)
-    locks = LockFile(place / layout.OWNERS_FILE, readonly=False)
-    try:
+    with ExitStack() as alone:
+        if not alone.enter_context(registry.kept_closed(place)):
+            raise _busy(place)
+        locks = LockFile(place / layout.OWNERS_FILE, readonly=False)
+        alone.callback(locks.close)
         generations = Generations(place, locks)
-        with ExitStack() as alone:
-            alone.enter_context(_alone(locks, layout.MAINTENANCE_BYTE, place))
-            # Of each: the damage may have cost the seal of one that others have gone on from.
-            for number in generations.numbers():
-                alone.enter_context(_alone(locks, layout.READER_BYTES + number, place))
-            return _replace(generations, _lowest_unsealed(generations), progress)
-    finally:
-        locks.close()
+        alone.enter_context(_alone(locks, layout.MAINTENANCE_BYTE, place))
+        # Of each: the damage may have cost the seal of one that others have gone on from.
+        for number in generations.numbers():
+            alone.enter_context(_alone(locks, layout.READER_BYTES + number, place))
+        return _replace(generations, _lowest_unsealed(generations), progress)
 
 
 def _replace(generations: Generations, damaged: int, progress: Progress | None) -> Repaired:
