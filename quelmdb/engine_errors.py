@@ -20,6 +20,7 @@ from quelmdb.errors import (
     StoreBusyError,
     StoreError,
     StoreFullError,
+    StoreNotFoundError,
     StorePermissionError,
     TooManyReadersError,
     UnsupportedFormatError,
@@ -119,6 +120,7 @@ _CODES: Final[dict[int | None, _Make]] = {
         StoreBusyError,
         "this thread is in the middle of another write; a signal handler must not write",
     ),
+    errno.ENOENT: _as(StoreNotFoundError, "it is gone: deleted or moved, by others"),
     errno.EROFS: _as(ReadOnlyStoreError, "the file system is read-only"),
     errno.EPERM: _as(StorePermissionError, "the operation is not permitted"),
     errno.EMFILE: _as(

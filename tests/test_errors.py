@@ -115,6 +115,7 @@ def _lmdb_error(code: int) -> lmdb.Error:
         (errno.EDQUOT, quelmdb.StoreFullError),
         (errno.EFBIG, quelmdb.StoreFullError),
         (errno.EIO, DiskError),
+        (errno.ENOENT, quelmdb.StoreNotFoundError),
         (errno.EROFS, quelmdb.ReadOnlyStoreError),
         (errno.EPERM, quelmdb.StorePermissionError),
         (errno.EMFILE, DiskError),
