@@ -10,6 +10,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Final, NoReturn, TypeVar
@@ -323,11 +324,13 @@ class Environment:
     def has_pinned_pages(self) -> bool:
         """Whether many pages hold nothing: where there are none to be had nevertheless, some
         reader may still see them."""
-        transaction = self.begin_read()
-        try:
-            return self.recyclable(transaction) > _FEW_PAGES * self.page_size
-        finally:
-            transaction.abort()
+        with suppress(Exception):  # who asks has an error to tell
+            transaction = self.begin_read()
+            try:
+                return self.recyclable(transaction) > _FEW_PAGES * self.page_size
+            finally:
+                transaction.abort()
+        return False
 
     def _prepare(self, check: Callable[[dict[bytes, bytes]], None]) -> None:
         """Before LMDB writes through its map: it gives the file the size of the map, whatever
