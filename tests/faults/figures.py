@@ -7,6 +7,9 @@ from typing import Final
 
 import pytest
 
+FIXTURE: Final = "figure"
+"""What a test asks for that tells one."""
+
 PROPERTY: Final = "figure"
 
 Tell = Callable[[str], None]

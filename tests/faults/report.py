@@ -14,8 +14,11 @@ FIGURES: Final = HERE / "report.json"
 REPORT: Final = HERE / "REPORT.md"
 DURABILITY: Final = HERE.parents[1] / "docs" / "durability.md"
 
-Tests = Mapping[str, Mapping[str, Any]]
-"""By pytest's id of a test: its `figure`, how many `seconds` it took, when it was `made`."""
+Told = Mapping[str, Any]
+"""Of a test: its `figure`, how many `seconds` it took, when it was `made`."""
+
+Tests = Mapping[str, Told]
+"""By pytest's ids."""
 
 _ROW: Final = re.compile(r"^(\| .* \| `(tests/faults/\w+\.py::\w+)` \|).*\|$", re.M)
 _NONE: Final = "–"
@@ -26,7 +29,8 @@ _INTRODUCTION: Final = """\
 
 The long forms of the tests in tests/faults, made by `python -m tests.faults`. Each figure is
 of a run that passed: of what a line counts, nothing acknowledged was lost and no check failed,
-unless the line says otherwise. docs/durability.md has the promises that they stand for."""
+unless the line says otherwise. What the machine has no means for is "not run", with the reason.
+docs/durability.md has the promises that they stand for."""
 
 
 def rendered(figures: Mapping[str, Any]) -> str:
@@ -49,11 +53,8 @@ def with_figures(text: str, tests: Tests) -> str:
     test told; where it has parameters, by what the first few of them did."""
 
     def filled(row: re.Match[str]) -> str:
-        told = [
-            each["figure"]
-            for test, each in sorted(tests.items())
-            if test.partition("[")[0] == row[2]
-        ]
+        of_it = (told for test, told in sorted(tests.items()) if test.partition("[")[0] == row[2])
+        told = list(dict.fromkeys(told["figure"] for told in of_it))
         rest = ["and more in the report"] if len(told) > _MOST else []
         return f"{row[1]} {'; '.join(told[:_MOST] + rest) or _NONE} |"
 

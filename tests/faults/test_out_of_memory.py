@@ -11,6 +11,7 @@ import shutil
 import signal
 from collections import Counter
 from collections.abc import Callable
+from importlib import import_module
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, Final
@@ -33,10 +34,14 @@ from tests.faults.every_verb import (
 from tests.faults.figures import Tell
 from tests.faults.seeds import seeded
 
-# CPython's own means of testing: makes the n-th allocation fail.
-_testcapi: Any = pytest.importorskip("_testcapi", reason="CPython was built without its tests")
+try:  # CPython's own means of testing: makes the n-th allocation fail
+    _testcapi: Any = import_module("_testcapi")
+except ImportError:
+    _testcapi = None
 
 pytest_plugins = ["tests.fixtures"]
+
+pytestmark = pytest.mark.skipif(not _testcapi, reason="CPython was built without its tests")
 
 # Where memory ends in the middle of them, threads and futures of CPython wait for ever.
 _VERBS: Final = {name: verb for name, verb in VERBS.items() if not name.startswith("submit")}
