@@ -27,7 +27,6 @@ OPTIONS: Final[dict[str, dict[str, Any]]] = {
 }
 KINDS: Final = ("threads", "asyncio")
 
-_OPENED: Final = 5.0  # seconds; a machine may be busy
 both = pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
 
 
@@ -124,7 +123,6 @@ def test_a_compaction_killed_at_a_random_moment_leaves_one_store_with_all_that_w
         f"{kills:,} kills of who compacts, of which {sum(left):,} left litter, between "
         f"{compactions:,} compactions; with the writers {crew.figures}"
     )
-    assert max(crew.figures.opened) < _OPENED
 
 
 def _told_by(compactor: Child) -> int:

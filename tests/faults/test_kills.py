@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from itertools import count
 from multiprocessing.connection import Connection
 from pathlib import Path
-from statistics import median
 from typing import Any, Final
 
 import pytest
@@ -28,7 +27,7 @@ OPTIONS: Final[dict[str, dict[str, Any]]] = {
 }
 KINDS: Final = ("alone", "threads", "submit", "asyncio")
 
-_OPENED: Final = 5.0  # seconds; a machine may be busy
+_CYCLES: Final = 1_000  # in the long form, of each durability
 _BIG: Final = 6000  # bytes of arguments that stand outside of the record
 
 
@@ -38,13 +37,11 @@ def test_every_acknowledged_effect_survives_kills_at_random_moments_while_others
 ) -> None:
     rng = seeded()
     with Crew(path, KINDS, rng, **options) as crew:
-        while crew.figures.kills < (1_000 if long else 10):
+        while crew.figures.cycles < (_CYCLES if long else 5):
             crew.listen(rng.random() * rng.choice((0.02, 0.1, 0.4)))
             crew.kill(rng.sample(crew.seats, rng.choice((1, 1, 2, 3, 4))))
         crew.end()
     figure(str(crew.figures))
-    assert median(crew.figures.opened) < 1
-    assert max(crew.figures.opened) < _OPENED
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -53,12 +50,10 @@ def test_every_acknowledged_effect_survives_kills_of_a_process_that_is_alone(
 ) -> None:
     rng = seeded()
     with Crew(path, [kind], rng) as crew:
-        while crew.figures.kills < (250 if long else 3):
+        while crew.figures.cycles < (250 if long else 3):
             crew.listen(rng.random() * rng.choice((0.05, 0.4)))
             crew.kill(crew.seats)
     figure(str(crew.figures))
-    assert median(crew.figures.opened) < 1
-    assert max(crew.figures.opened) < _OPENED
 
 
 def _insert_in_batches(pipe: Connection, path: Path, seed: int) -> None:
