@@ -11,12 +11,9 @@ import pytest
 
 import quelmdb
 from quelmdb import Job, boot, engine, layout, opening
-from quelmdb.filesystem import MIB
 from tests.damage import data_file
+from tests.durabilities import EPHEMERAL
 
-CAPACITY = 4 * MIB
-EPHEMERAL: dict[str, Any] = {"durability": "ephemeral", "capacity": CAPACITY}
-FULL: dict[str, Any] = {"durability": "full"}
 LAST_RUN = b"00000000-0000-4000-8000-000000000000"
 
 writable_and_readonly = pytest.mark.parametrize("readonly", [False, True])

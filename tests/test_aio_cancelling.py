@@ -16,6 +16,7 @@ from quelmdb.counters import Counters
 from quelmdb.mailbox import AwaitedRequest
 from tests import aiostores
 from tests.aiostores import AioStore, Stop, dead_holder, held, listed, run, settle
+from tests.durabilities import by_durability
 
 pytest_plugins = ["tests.fixtures"]
 begun, committed = aiostores.begun, aiostores.committed
@@ -133,10 +134,10 @@ def test_a_claim_that_is_cancelled_between_its_transactions_loses_nothing(
     assert steps >= step
 
 
-@pytest.mark.parametrize("durability", ["full", "ephemeral"])
+@by_durability(16 * MIB)
 @pytest.mark.parametrize("seed", range(3))
 def test_no_job_is_lost_by_claims_that_are_cancelled_at_any_moment(
-    seed: int, durability: Any, tmp_path: Path, long: bool, monkeypatch: pytest.MonkeyPatch
+    seed: int, options: dict[str, Any], tmp_path: Path, long: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     chance = random.Random(seed)
     path = tmp_path / "random.qdb"
@@ -198,8 +199,7 @@ def test_no_job_is_lost_by_claims_that_are_cancelled_at_any_moment(
         return cancelled, completed
 
     async def opened() -> tuple[int, int]:
-        capacity = 16 * MIB if durability == "ephemeral" else None
-        async with await quelmdb.aio.open(path, durability=durability, capacity=capacity) as store:
+        async with await quelmdb.aio.open(path, **options) as store:
             outcome = await work(store)
             assert await store.check() == []
             return outcome

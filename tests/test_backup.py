@@ -17,16 +17,12 @@ from click.testing import CliRunner
 
 import quelmdb
 from quelmdb import Job, NotAStoreError, Status, backup
+from quelmdb.filesystem import MIB
 from tests.children import Child, ChildDiedError, in_child
+from tests.durabilities import by_durability, ephemeral
 from tools.app import commands
 
 pytest_plugins = ["tests.fixtures"]
-
-OPTIONS: list[dict[str, Any]] = [
-    {"durability": "full"},
-    {"durability": "ephemeral", "capacity": 8 * 2**20},
-]
-by_durability = pytest.mark.parametrize("options", OPTIONS, ids=lambda each: each["durability"])
 
 
 def _fill(store: quelmdb.Store) -> None:
@@ -37,7 +33,7 @@ def _fill(store: quelmdb.Store) -> None:
     store.destroy_many(range(100, 900))
 
 
-@by_durability
+@by_durability(8 * MIB)
 def test_a_backup_is_a_store_with_the_same_jobs(options: dict[str, Any], path: Path) -> None:
     target = path.with_name("copy.qdb")
     with quelmdb.open(path, **options) as store:
@@ -52,7 +48,7 @@ def test_a_backup_is_a_store_with_the_same_jobs(options: dict[str, Any], path: P
         assert copy.insert(Job("a")).id == 1_002
 
 
-@by_durability
+@by_durability(8 * MIB)
 def test_a_backup_is_looked_into_before_anybody_has_written_to_it(
     options: dict[str, Any], path: Path
 ) -> None:
@@ -65,7 +61,7 @@ def test_a_backup_is_looked_into_before_anybody_has_written_to_it(
         assert copy.check() == []
 
 
-@by_durability
+@by_durability(8 * MIB)
 def test_a_stream_is_a_tar_archive_of_a_store(options: dict[str, Any], path: Path) -> None:
     stream = io.BytesIO()
     with quelmdb.open(path, **options) as store:
@@ -151,7 +147,7 @@ def _back_up(pipe: Connection, path: Path, target: Path, how: str) -> None:
         store.backup(target)
 
 
-@by_durability
+@by_durability(8 * MIB)
 def test_a_backup_that_was_killed_is_made_again(options: dict[str, Any], path: Path) -> None:
     target = path.with_name("copy.qdb")
     with quelmdb.open(path, **options) as store:
@@ -171,7 +167,7 @@ def test_a_backup_that_was_killed_is_made_again(options: dict[str, Any], path: P
 
 def test_a_backup_that_is_interrupted_leaves_nothing(path: Path) -> None:
     target = path.with_name("copy.qdb")
-    quelmdb.open(path, durability="ephemeral", capacity=4 * 2**20).close()
+    quelmdb.open(path, **ephemeral()).close()
     with Child(_back_up, path, target, "interrupted", method="spawn") as child:
         assert child.receive() == "copied"
         child.send()
@@ -221,7 +217,7 @@ def test_a_store_that_is_made_in_the_target_meanwhile_is_left_alone(
 
     monkeypatch.setattr(backup, "_refuse_used", refuse_and_make)
     with (
-        quelmdb.open(path, durability="ephemeral", capacity=8 * 2**20) as store,
+        quelmdb.open(path, **ephemeral(8 * MIB)) as store,
         pytest.raises(NotAStoreError),
     ):
         store.backup(target)

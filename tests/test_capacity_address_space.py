@@ -12,6 +12,7 @@ import quelmdb
 from quelmdb import Job, StoreFullError
 from quelmdb.filesystem import MIB
 from tests.children import in_child
+from tests.durabilities import by_durability, ephemeral
 from tests.filling import CAPACITY, create_ephemeral, jobs_of
 
 pytest_plugins = ["tests.fixtures"]
@@ -28,9 +29,7 @@ def _address_space() -> int:
     return pages * resource.getpagesize()
 
 
-@pytest.mark.parametrize(
-    "options", [{}, {"durability": "ephemeral", "capacity": 64 * MIB}], ids=["full", "ephemeral"]
-)
+@by_durability(64 * MIB)
 def test_a_store_opens_and_works_under_a_limit_of_address_space(
     options: dict[str, Any], path: Path
 ) -> None:
@@ -58,7 +57,7 @@ def test_a_capacity_that_the_address_space_does_not_hold_is_a_clear_error(tmp_pa
         assert str(path) in str(caught.value.path)
 
     in_child(work)
-    with quelmdb.open(path, durability="ephemeral", capacity=CAPACITY) as store:
+    with quelmdb.open(path, **ephemeral(CAPACITY)) as store:
         store.insert(Job("a"))
         assert store.check() == []
 

@@ -20,14 +20,10 @@ from quelmdb.counters import Counters
 from quelmdb.filesystem import MIB
 from tests.children import Child, in_child
 from tests.committing import THREADS, alarm, wait_for
+from tests.durabilities import by_durability, ephemeral
 
 pytest_plugins = ["tests.fixtures"]
 
-by_durability = pytest.mark.parametrize(
-    "options",
-    [{"durability": "full"}, {"durability": "ephemeral", "capacity": 16 * MIB}],
-    ids=lambda options: options["durability"],
-)
 
 # --- Other processes ----------------------------------------------------------
 
@@ -46,7 +42,7 @@ def _stop_within_a_transaction(pipe: Connection, path: Path) -> None:
         store.insert(Job("slow"))
 
 
-@by_durability
+@by_durability(16 * MIB)
 def test_a_wait_for_a_stopped_process_can_be_interrupted_and_times_out(
     options: dict[str, Any], path: Path
 ) -> None:
@@ -66,7 +62,7 @@ def test_a_wait_for_a_stopped_process_can_be_interrupted_and_times_out(
         assert [job.worker for job in store.all()] == ["a", "slow", "late"]
 
 
-@by_durability
+@by_durability(16 * MIB)
 def test_a_process_that_is_killed_while_it_writes_lets_others_in(
     options: dict[str, Any], path: Path
 ) -> None:
@@ -99,10 +95,9 @@ def test_a_process_that_writes_without_a_pause_does_not_keep_others_out(path: Pa
     assert others < 50 * 10  # in turn would be 50
 
 
-def _threads_that_tell(pipe: Connection, path: Path, durability: Any) -> None:
+def _threads_that_tell(pipe: Connection, path: Path, options: dict[str, Any]) -> None:
     lock = threading.Lock()
-    capacity = 16 * MIB if durability == "ephemeral" else None
-    store = quelmdb.open(path, durability=durability, capacity=capacity)
+    store = quelmdb.open(path, **options)
 
     def work(number: int) -> None:
         while True:
@@ -114,13 +109,13 @@ def _threads_that_tell(pipe: Connection, path: Path, durability: Any) -> None:
         list(pool.map(work, range(THREADS)))
 
 
-@pytest.mark.parametrize("durability", ["full", "ephemeral"])
+@by_durability(16 * MIB)
 def test_what_was_acknowledged_to_threads_survives_the_kill_of_the_process(
-    durability: Any, tmp_path: Path
+    options: dict[str, Any], tmp_path: Path
 ) -> None:
     for kills in range(1, 5):
         path = tmp_path / f"{kills}.qdb"
-        with Child(_threads_that_tell, path, durability) as child:
+        with Child(_threads_that_tell, path, options) as child:
             told = [child.receive() for _ in range(kills * 40)]
             child.kill()
             while child.pipe.poll():
@@ -145,7 +140,7 @@ def _look(path: Path) -> int:
 
 def test_all_processes_know_whether_several_write_to_an_ephemeral_store(path: Path) -> None:
     """Who writes alone need not stand in line."""
-    with quelmdb.open(path, durability="ephemeral", capacity=16 * MIB) as store:
+    with quelmdb.open(path, **ephemeral(16 * MIB)) as store:
         wakeup = store._opened.wakeup
         assert not wakeup.has_company()
         assert in_child(_look, path) == 0

@@ -19,6 +19,7 @@ from click.testing import CliRunner
 import quelmdb
 from quelmdb import DiskError, Job, Status, compaction, layout
 from quelmdb.environment import Superseded
+from quelmdb.filesystem import MIB
 from quelmdb.lockfile import LockFile
 from quelmdb.maintenance.offline import repair_store
 from quelmdb.maintenance.pages import Pages
@@ -26,22 +27,20 @@ from quelmdb.maintenance.salvage import Salvage
 from quelmdb.opening import Opener
 from tests.children import Child, ChildDiedError, in_child
 from tests.damage import data_file
+from tests.durabilities import by_durability, ephemeral, full_and_ephemeral
 from tests.steps import die_at_step
 from tools.app import commands
 
 pytest_plugins = ["tests.fixtures"]
 
-CAPACITY = 8 * 2**20
+CAPACITY = 8 * MIB
+DURABILITIES = full_and_ephemeral(CAPACITY)
 OLD_STORE = Path(__file__).parent / "data" / "store-v1"
-DURABILITIES: list[dict[str, Any]] = [
-    {"durability": "full"},
-    {"durability": "ephemeral", "capacity": CAPACITY},
-]
 
 
-@pytest.fixture(params=DURABILITIES, ids=lambda options: options["durability"])
+@pytest.fixture(params=DURABILITIES)
 def store(request: pytest.FixtureRequest, path: Path) -> Iterator[quelmdb.Store]:
-    with quelmdb.open(path, **request.param) as store:
+    with quelmdb.open(path, **DURABILITIES[request.param]) as store:
         yield store
 
 
@@ -289,7 +288,7 @@ def _compact_and_die(pipe: Connection, path: Path, calls: int) -> None:
     pipe.send("survived")
 
 
-@pytest.mark.parametrize("options", DURABILITIES, ids=lambda options: options["durability"])
+@by_durability(CAPACITY)
 def test_a_compaction_killed_at_any_step_leaves_one_store(
     options: dict[str, Any], path: Path
 ) -> None:
@@ -318,7 +317,7 @@ def test_a_compaction_killed_at_any_step_leaves_one_store(
 
 
 def test_an_ephemeral_store_grows_by_compaction(path: Path) -> None:
-    with quelmdb.open(path, durability="ephemeral", capacity=CAPACITY) as store:
+    with quelmdb.open(path, **ephemeral(CAPACITY)) as store:
         store.insert(Job("a"))
         store.compact(capacity=2 * CAPACITY)
         assert store.info().file_bytes == 2 * CAPACITY

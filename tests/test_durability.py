@@ -12,15 +12,8 @@ import quelmdb
 from quelmdb import DurabilityError, Job, UnsupportedFileSystemError, filesystem
 from tests import ephemerals
 from tests.children import in_child
-from tests.ephemerals import (
-    CAPACITY,
-    EPHEMERAL,
-    FULL,
-    durability_of,
-    mark_of,
-    state_of,
-    writable_and_readonly,
-)
+from tests.durabilities import CAPACITY, EPHEMERAL, FULL, by_durability
+from tests.ephemerals import durability_of, mark_of, state_of, writable_and_readonly
 from tools import app
 
 pytest_plugins = ["tests.fixtures"]
@@ -35,12 +28,12 @@ def test_a_store_is_full_where_nothing_else_is_asked_for(path: Path) -> None:
     assert not mark_of(path).exists()
 
 
-@pytest.mark.parametrize("chosen", [FULL, EPHEMERAL], ids=["full", "ephemeral"])
+@by_durability()
 def test_what_is_chosen_is_recorded_and_taken_by_who_names_nothing(
-    chosen: dict[str, Any], path: Path
+    options: dict[str, Any], path: Path
 ) -> None:
-    name = chosen["durability"]
-    assert durability_of(path, **chosen) == name
+    name = options["durability"]
+    assert durability_of(path, **options) == name
     assert durability_of(path) == name
     assert durability_of(path, readonly=True) == name
     assert in_child(durability_of, path) == name
@@ -51,12 +44,12 @@ def test_what_is_chosen_is_recorded_and_taken_by_who_names_nothing(
         assert len(one.all()) == 1
 
 
-@pytest.mark.parametrize("chosen", [FULL, EPHEMERAL], ids=["full", "ephemeral"])
-def test_the_same_may_be_named_again(chosen: dict[str, Any], path: Path) -> None:
+@by_durability()
+def test_the_same_may_be_named_again(options: dict[str, Any], path: Path) -> None:
     for _ in range(2):
-        with quelmdb.open(path, **chosen), quelmdb.open(path, **chosen) as store:
+        with quelmdb.open(path, **options), quelmdb.open(path, **options) as store:
             store.insert(Job("a"))
-        assert durability_of(path, readonly=True, **chosen) == chosen["durability"]
+        assert durability_of(path, readonly=True, **options) == options["durability"]
 
 
 def test_the_command_line_shows_it(ephemeral: Path, tmp_path: Path) -> None:

@@ -22,7 +22,8 @@ from quelmdb import (
     layout,
 )
 from tests.children import ChildDiedError, in_child, in_children
-from tests.ephemerals import EPHEMERAL, FULL, durability_of, mark_of
+from tests.durabilities import EPHEMERAL, FULL
+from tests.ephemerals import durability_of, mark_of
 
 pytest_plugins = ["tests.fixtures"]
 

@@ -16,7 +16,8 @@ from quelmdb.durability import LARGEST_CAPACITY, SMALLEST_CAPACITY, Wanted, want
 from tests import ephemerals
 from tests.children import Child, in_child
 from tests.damage import data_file, used_bytes
-from tests.ephemerals import CAPACITY, EPHEMERAL, FULL, allocated, size_of
+from tests.durabilities import CAPACITY, EPHEMERAL, FULL
+from tests.ephemerals import allocated, size_of
 
 pytest_plugins = ["tests.fixtures"]
 ephemeral = ephemerals.ephemeral

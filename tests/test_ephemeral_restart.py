@@ -15,15 +15,8 @@ from quelmdb import CorruptStoreError, DurabilityError, Job, boot, engine, layou
 from tests import ephemerals
 from tests.children import Child, in_children
 from tests.damage import data_file, raw, used_bytes
-from tests.ephemerals import (
-    EPHEMERAL,
-    FULL,
-    mark_of,
-    restart,
-    size_of,
-    state_of,
-    writable_and_readonly,
-)
+from tests.durabilities import EPHEMERAL, FULL
+from tests.ephemerals import mark_of, restart, size_of, state_of, writable_and_readonly
 
 pytest_plugins = ["tests.fixtures"]
 ephemeral, spoilt, verified = ephemerals.ephemeral, ephemerals.spoilt, ephemerals.verified

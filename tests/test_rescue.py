@@ -13,32 +13,32 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import pytest
 
 import quelmdb
 import quelmdb.aio
 from quelmdb import Job, Status, boot, layout
+from quelmdb.filesystem import MIB
 from quelmdb.options import DIED
 from quelmdb.wakeup import Wakeup
 from quelmdb.writer import Writer
 from tests.children import Child
+from tests.durabilities import full_and_ephemeral
 
 _WAIT: Final = 30.0  # seconds that a wait lasts where nothing happens
 _SOON: Final = 5.0  # in which a death is seen, on a machine that is busy: mostly it takes one
 _AT_ONCE: Final = 0.5  # below the second after which a wait looks by itself
-_KINDS: Final[dict[str, dict[str, Any]]] = {
-    "full": {},
-    "ephemeral": {"durability": "ephemeral", "capacity": 64 * 2**20},
-}
+
+_DURABILITIES: Final = full_and_ephemeral(64 * MIB)
 
 
-@pytest.fixture(params=_KINDS)
+@pytest.fixture(params=_DURABILITIES)
 def path(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Path]:
     """Where a store of each durability is, which is checked when the test is over."""
     path = tmp_path / "jobs.qdb"
-    quelmdb.open(path, **_KINDS[request.param]).close()
+    quelmdb.open(path, **_DURABILITIES[request.param]).close()
     yield path
     with quelmdb.open(path, create=False) as store:
         assert store.check() == []

@@ -12,9 +12,6 @@ from quelmdb import Job, Status, Store
 from quelmdb.status import ENDED
 from tests.children import in_child
 
-EPHEMERAL: Final[dict[str, Any]] = {"durability": "ephemeral", "capacity": 4 * 2**20}
-DURABILITIES: Final[dict[str, dict[str, Any]]] = {"full": {}, "ephemeral": EPHEMERAL}
-
 _PAST: Final = datetime(2020, 1, 1, tzinfo=UTC)
 _BIG: Final = bytes(range(256)) * 80  # ten chunks of their own
 

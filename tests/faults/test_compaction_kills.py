@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any, Final
 
 import lmdb
-import pytest
 
 import quelmdb
 from quelmdb import Job, Store, layout
+from quelmdb.filesystem import MIB
 from tests.children import Child, ChildDiedError, in_child
+from tests.durabilities import by_durability
 from tests.faults.crew import Crew
 from tests.faults.figures import Tell
 from tests.faults.seeds import seeded
@@ -21,13 +22,7 @@ from tests.steps import die_at_step
 
 pytest_plugins = ["tests.fixtures"]
 
-OPTIONS: Final[dict[str, dict[str, Any]]] = {
-    "full": {},
-    "ephemeral": {"durability": "ephemeral", "capacity": 8 * 2**20},
-}
 KINDS: Final = ("threads", "asyncio")
-
-both = pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
 
 
 # --- Which generation is the store --------------------------------------------
@@ -91,7 +86,7 @@ def test_a_compacted_store_from_which_jobs_are_deleted_alone_can_be_opened(tmp_p
 # --- At random moments --------------------------------------------------------
 
 
-@both
+@by_durability(8 * MIB)
 def test_a_compaction_killed_at_a_random_moment_leaves_one_store_with_all_that_was_acknowledged(
     options: dict[str, Any], path: Path, long: bool, figure: Tell
 ) -> None:
@@ -146,7 +141,7 @@ def _compact_and_die(pipe: Connection, path: Path, calls: int) -> None:
         store.compact()
 
 
-@both
+@by_durability(8 * MIB)
 def test_a_compaction_killed_at_each_step_again_and_again_leaves_one_store_to_those_who_write(
     options: dict[str, Any], path: Path, long: bool, figure: Tell
 ) -> None:

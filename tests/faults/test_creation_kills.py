@@ -17,17 +17,11 @@ import pytest
 import quelmdb
 from quelmdb import Job, StoreNotFoundError
 from tests.children import Child, ChildDiedError, in_children
+from tests.durabilities import by_durability
 from tests.faults.figures import Tell
 from tests.faults.seeds import seeded
 
 pytest_plugins = ["tests.fixtures"]
-
-OPTIONS: Final[dict[str, dict[str, Any]]] = {
-    "full": {},
-    "ephemeral": {"durability": "ephemeral", "capacity": 4 * 2**20},
-}
-
-both = pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
 
 
 def _create(pipe: Connection, path: Path, options: dict[str, Any]) -> None:
@@ -36,7 +30,7 @@ def _create(pipe: Connection, path: Path, options: dict[str, Any]) -> None:
         pipe.send(store.insert(Job("a")))
 
 
-@both
+@by_durability()
 def test_a_kill_during_creation_leaves_what_can_be_opened(
     options: dict[str, Any], tmp_path: Path, long: bool, figure: Tell
 ) -> None:
@@ -74,7 +68,7 @@ def _can_trace() -> bool:
 
 
 @pytest.mark.skipif(not _can_trace(), reason="needs strace, and the right to use it")
-@both
+@by_durability()
 def test_a_kill_before_any_system_call_of_creation_leaves_what_can_be_opened(
     options: dict[str, Any], tmp_path: Path, long: bool, figure: Tell
 ) -> None:

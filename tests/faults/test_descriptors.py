@@ -18,7 +18,8 @@ import quelmdb
 import quelmdb.aio
 from quelmdb import Job, Status, Store, StoreError
 from tests.children import in_child
-from tests.faults.every_verb import DURABILITIES, EPHEMERAL, VERBS, all_of, prepared, seed
+from tests.durabilities import DURABILITIES, EPHEMERAL
+from tests.faults.every_verb import VERBS, all_of, prepared, seed
 from tests.faults.figures import Tell
 from tests.faults.smalldisk import assert_tells
 from tests.jobs_for_runner import Noop

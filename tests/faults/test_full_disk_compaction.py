@@ -22,7 +22,8 @@ from quelmdb.filesystem import reserve
 from quelmdb.maintenance.dump import dump_cbor, load
 from quelmdb.maintenance.offline import repair_store
 from tests.children import Child
-from tests.faults.every_verb import DURABILITIES, EPHEMERAL, all_of, seed
+from tests.durabilities import DURABILITIES, EPHEMERAL
+from tests.faults.every_verb import all_of, seed
 from tests.faults.figures import Tell
 from tests.faults.seeds import seeded
 from tests.faults.smalldisk import Ballast, assert_tells, free_pages, run_on_disk

@@ -13,16 +13,8 @@ import pytest
 import quelmdb
 from quelmdb import Job, Store, StoreFullError
 from tests.children import in_child
-from tests.faults.every_verb import (
-    DURABILITIES,
-    EPHEMERAL,
-    VERBS,
-    Verb,
-    all_of,
-    assert_none_lost,
-    prepared,
-    seed,
-)
+from tests.durabilities import DURABILITIES, EPHEMERAL
+from tests.faults.every_verb import VERBS, Verb, all_of, assert_none_lost, prepared, seed
 from tests.faults.figures import Tell
 from tests.faults.seeds import seeded
 from tests.faults.smalldisk import (

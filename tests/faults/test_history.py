@@ -10,11 +10,11 @@ from pathlib import Path
 from statistics import median
 from typing import Any, Final
 
-import pytest
-
 import quelmdb
 from quelmdb import Store
+from quelmdb.filesystem import MIB
 from tests.children import Child, ChildDiedError
+from tests.durabilities import by_durability
 from tests.faults.figures import Tell
 from tests.faults.history import Asked, History, recoveries, violations
 from tests.faults.onejob import Call, Death
@@ -24,10 +24,6 @@ from tests.faults.workers import compact_for_ever
 
 pytest_plugins = ["tests.fixtures"]
 
-OPTIONS: Final[dict[str, dict[str, Any]]] = {
-    "full": {},
-    "ephemeral": {"durability": "ephemeral", "capacity": 64 * 2**20},
-}
 PROCESSES: Final = 4
 LONG: Final = 24  # rounds
 
@@ -128,7 +124,7 @@ def _look_at_all(store: Store, calls: list[Call]) -> dict[int, Asked]:
     return jobs
 
 
-@pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
+@by_durability(64 * MIB)
 def test_every_history_of_many_processes_is_one_that_a_store_may_have(
     options: dict[str, Any], path: Path, tmp_path: Path, long: bool, figure: Tell
 ) -> None:

@@ -31,6 +31,7 @@ import pytest
 import quelmdb
 from quelmdb import Job, QuelmdbError
 from tests.children import Child, ChildDiedError, in_child
+from tests.durabilities import DURABILITIES
 from tests.faults.calls import needs_calls
 from tests.faults.figures import Tell
 from tests.faults.injection import NONE, SYNCS, Fault, Injector, kinds_of
@@ -42,7 +43,6 @@ pytestmark = needs_calls
 State = dict[int, Job]
 
 _BIG: Final = b"x" * 9000
-_CAPACITY: Final = 4 * 2**20
 _SOME: Final = 12  # faults, in the short form
 _NO_CALLS: Final[Counter[str]] = Counter()
 
@@ -80,13 +80,8 @@ def _clock() -> Callable[[], int]:
     return itertools.count(1_700_000_000_000_000, 1_000_000).__next__
 
 
-def _make(path: Path, durability: Any) -> None:
-    with quelmdb.open(
-        path,
-        durability=durability,
-        capacity=_CAPACITY if durability == "ephemeral" else None,
-        clock=_clock(),
-    ) as store:
+def _make(path: Path, durability: str) -> None:
+    with quelmdb.open(path, **DURABILITIES[durability], clock=_clock()) as store:
         store.insert_many(Job("a", number) for number in range(20))
         (claimed,) = store.claim("a")
         store.complete(claimed, _BIG)
@@ -270,7 +265,7 @@ def _calls_of(template: Path, place: Path) -> dict[str, Counter[str]]:
 
 
 def test_a_write_to_an_ephemeral_store_makes_no_call_that_could_fail(tmp_path: Path) -> None:
-    for durability in ("full", "ephemeral"):
+    for durability in DURABILITIES:
         template, place = tmp_path / durability, tmp_path / f"{durability} place"
         in_child(_make, template, durability)
         place.mkdir()
@@ -301,11 +296,10 @@ class _Opening(NamedTuple):
     """What is opened: a copy of a store, or one that is to be made."""
 
     template: Path | None
-    durability: Any
+    durability: str
 
     def open(self, path: Path) -> quelmdb.Store:
-        capacity = _CAPACITY if self.durability == "ephemeral" and not self.template else None
-        return quelmdb.open(path, durability=self.durability, capacity=capacity)
+        return quelmdb.open(path, **DURABILITIES[self.durability])
 
 
 def _attempt_opening(place: Path, opening: _Opening, fault: Fault) -> _Outcome:
@@ -348,7 +342,7 @@ def _openings(
     return outcomes
 
 
-@pytest.mark.parametrize("durability", ["full", "ephemeral"])
+@pytest.mark.parametrize("durability", DURABILITIES)
 @pytest.mark.parametrize("is_new", [False, True], ids=["opened", "created"])
 def test_a_call_that_fails_while_a_store_is_opened_is_an_error_and_the_next_time_it_opens(
     is_new: bool, durability: str, tmp_path: Path, long: bool, figure: Tell

@@ -14,24 +14,22 @@ import pytest
 
 import quelmdb
 from quelmdb import Job
+from quelmdb.filesystem import MIB
 from tests.children import Child, ChildDiedError
+from tests.durabilities import by_durability
 from tests.faults.crew import Crew
 from tests.faults.figures import Tell
 from tests.faults.seeds import seeded
 
 pytest_plugins = ["tests.fixtures"]
 
-OPTIONS: Final[dict[str, dict[str, Any]]] = {
-    "full": {},
-    "ephemeral": {"durability": "ephemeral", "capacity": 64 * 2**20},
-}
 KINDS: Final = ("alone", "threads", "submit", "asyncio")
 
 _CYCLES: Final = 1_000  # in the long form, of each durability
 _BIG: Final = 6000  # bytes of arguments that stand outside of the record
 
 
-@pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
+@by_durability(64 * MIB)
 def test_every_acknowledged_effect_survives_kills_at_random_moments_while_others_go_on(
     options: dict[str, Any], path: Path, long: bool, figure: Tell
 ) -> None:

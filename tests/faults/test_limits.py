@@ -20,7 +20,7 @@ import quelmdb.aio
 from quelmdb import Job, Store, StoreError, StoreFullError, TooManyReadersError, engine
 from quelmdb.filesystem import MIB
 from tests.children import Child, in_child
-from tests.faults.every_verb import DURABILITIES
+from tests.durabilities import DURABILITIES
 from tests.faults.figures import Tell
 from tests.faults.smalldisk import assert_tells
 

@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import lmdb
 import pytest
@@ -15,16 +15,10 @@ import pytest
 import quelmdb
 from quelmdb import Job, layout
 from tests.children import Child
+from tests.durabilities import by_durability
 from tests.runners import eventually
 
 pytest_plugins = ["tests.fixtures"]
-
-OPTIONS: Final[dict[str, dict[str, Any]]] = {
-    "full": {},
-    "ephemeral": {"durability": "ephemeral", "capacity": 4 * 2**20},
-}
-
-both = pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
 
 
 def _clear(lock_file: Path) -> None:
@@ -72,7 +66,7 @@ def _waits(child: Child) -> bool:
     return any(" -> " in line and str(child.pid) in line.split() for line in lines)
 
 
-@both
+@by_durability()
 @pytest.mark.parametrize("work", [_insert, _count])
 @pytest.mark.parametrize("first", [_open_in_part, _begin_in_lmdb])
 def test_whoever_waits_for_the_first_to_open_it_opens_it_when_that_one_is_killed(

@@ -22,15 +22,8 @@ import quelmdb
 from quelmdb import Job, QuelmdbError, Store
 from quelmdb.filesystem import MIB
 from tests.children import Child, ChildDiedError, in_child
-from tests.faults.every_verb import (
-    DURABILITIES,
-    EPHEMERAL,
-    VERBS,
-    Verb,
-    assert_none_lost,
-    prepared,
-    seed,
-)
+from tests.durabilities import DURABILITIES, full_and_ephemeral
+from tests.faults.every_verb import VERBS, Verb, assert_none_lost, prepared, seed
 from tests.faults.figures import Tell
 from tests.faults.seeds import seeded
 
@@ -253,7 +246,7 @@ def test_a_limit_of_memory_in_the_middle_of_a_large_write_leaves_it_undone(
 ) -> None:
     """RLIMIT_DATA, `ulimit -d`. cbor2, which is written in Rust, ends a process that has no
     memory for it."""
-    options = {} if durability == "full" else EPHEMERAL | {"capacity": 68 * MIB}
+    options = full_and_ephemeral(68 * MIB)[durability]
     with quelmdb.open(path, **options) as store:
         store.insert_many(Job("before", n) for n in range(100))
         stored = len(store.all())

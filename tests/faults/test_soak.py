@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import pytest
 
 from quelmdb.filesystem import MIB
+from tests.durabilities import full_and_ephemeral
 from tests.faults.figures import Tell
 from tests.faults.seeds import new_seed
 from tests.faults.soaking import Soaked, soak
@@ -17,10 +18,8 @@ pytest_plugins = ["tests.fixtures"]
 SECONDS: Final = 900.0  # of each of both durabilities
 FEW_SECONDS: Final = 3.0
 
-_DURABILITIES: Final[dict[str, dict[str, Any]]] = {
-    "full": {},
-    "ephemeral": {"durability": "ephemeral", "capacity": 64 * MIB},
-}
+_DURABILITIES: Final = full_and_ephemeral(64 * MIB)
+
 
 # What a measure may have grown to, as a part of what it was, in the long form and, of which a
 # tenth is no more than a few looks, in the short one; and by how much in any case.
