@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -15,10 +14,12 @@ import quelmdb.commit
 from quelmdb import Job, StaleClaim, Status, StoreClosedError
 from quelmdb.persistence import Clock, JobStore
 from quelmdb.testing import JobStoreContract
+from tests import inmemory
 from tests.aiostores import AioStore, dead_holder, listed, run
 from tests.loopstore import LoopStore, LoopThread
 
 pytest_plugins = ["tests.fixtures"]
+tmp_path = inmemory.tmp_path
 
 MIB = 2**20
 
@@ -35,7 +36,7 @@ class TestAioStore(JobStoreContract):
 
     def open_store(self, directory: Path, clock: Clock) -> LoopStore:
         return LoopStore(
-            self.thread, directory, durability="ephemeral", capacity=32 * MIB, clock=clock
+            self.thread, directory, durability="ephemeral", capacity=16 * MIB, clock=clock
         )
 
     def reopen(self, store: JobStore, directory: Path, clock: Clock) -> LoopStore:
@@ -43,12 +44,11 @@ class TestAioStore(JobStoreContract):
         return self.open_store(directory, clock)
 
     @pytest.fixture(autouse=True)
-    def _thread(self, request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[None]:
+    def _thread(self, request: pytest.FixtureRequest) -> Iterator[None]:
         if request.node.originalname in self.bound_to_threads:
             pytest.skip("the snapshot is in the thread of the loop, whoever asks for it")
         with LoopThread() as self.thread:
             yield
-        shutil.rmtree(tmp_path)  # the files have their capacity on the disk
 
 
 # --- Cancellation -------------------------------------------------------------

@@ -17,6 +17,7 @@ from quelmdb.events import Event
 from quelmdb.persistence import Reader, Snapshot
 from quelmdb.testing import ManualClock
 from tests import strategies as some
+from tests.inmemory import MEMORY
 
 
 def _outcome(call: Callable[[], Any]) -> Any:
@@ -56,7 +57,7 @@ class TwoStores(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.clock = ManualClock()
-        self.directory = Path(tempfile.mkdtemp(prefix="quelmdb-"))
+        self.directory = Path(tempfile.mkdtemp(prefix="quelmdb-", dir=MEMORY))
         self.store: JobStore = quelmdb.open(self.directory / "store", clock=self.clock)
         self.model = MemoryStore(clock=self.clock)
         self.heard: tuple[list[Event], list[Event]] = ([], [])

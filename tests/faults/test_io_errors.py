@@ -36,6 +36,7 @@ from tests.faults.calls import needs_calls
 from tests.faults.figures import Tell
 from tests.faults.injection import NONE, SYNCS, Fault, Injector, kinds_of
 from tests.faults.seeds import new_seed
+from tests.inmemory import MEMORY
 
 pytest_plugins = ["tests.fixtures"]
 pytestmark = needs_calls
@@ -197,7 +198,7 @@ def _attempts(
     """Every fault, or where there is a seed some. What is tried is told before: it may be the
     end of this process."""
     outcomes = []
-    with TemporaryDirectory(prefix="quelmdb-io-", dir=_memory()) as name:
+    with TemporaryDirectory(prefix="quelmdb-io-", dir=MEMORY) as name:
         place = Path(name)
         counted = _attempt(place, template, deed, Fault("", NONE))
         assert counted.wrong == "", counted
@@ -222,11 +223,6 @@ def _faults(calls: Counter[str], seed: int | None) -> list[Fault]:
     rng = random.Random(seed)
     last = [fault for fault in every if fault.nth == calls[fault.call]]
     return rng.sample(every, min(_SOME, len(every))) + rng.sample(last, min(_SOME, len(last)))
-
-
-def _memory() -> str | None:
-    """Where files cost no disk."""
-    return "/dev/shm" if Path("/dev/shm").is_dir() else None
 
 
 def _all_said(
@@ -331,7 +327,7 @@ def _openings(
     pipe: Connection, opening: _Opening, seed: int | None
 ) -> list[tuple[Fault, _Outcome]]:
     outcomes = []
-    with TemporaryDirectory(prefix="quelmdb-io-", dir=_memory()) as name:
+    with TemporaryDirectory(prefix="quelmdb-io-", dir=MEMORY) as name:
         place = Path(name)
         counted = _attempt_opening(place, opening, Fault("", NONE))
         assert counted.wrong == "", counted
