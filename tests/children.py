@@ -9,6 +9,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from typing import Any, Final, NamedTuple, Self, TypeVar
@@ -66,7 +67,8 @@ class Child:
         return said
 
     def send(self, what: object = None) -> None:
-        self.pipe.send(what)
+        with suppress(BrokenPipeError):  # it has ended: `receive` tells why
+            self.pipe.send(what)
 
     def signal(self, number: signal.Signals) -> None:
         os.kill(self.pid, number)

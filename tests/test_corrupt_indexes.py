@@ -12,7 +12,10 @@ import quelmdb
 from quelmdb import CorruptRecordError, CorruptStoreError, Job, Status, layout
 from quelmdb.layout import pack_number
 from quelmdb.persistence import Problem
+from tests import inmemory
 from tests.damage import Raw, raw
+
+tmp_path = inmemory.tmp_path
 
 _JOBS = 10
 _DAMAGED = 4  # the id of the job that is

@@ -18,7 +18,10 @@ from quelmdb import (
     JobExistsError,
     layout,
 )
+from tests import inmemory
 from tests.damage import Raw, raw
+
+tmp_path = inmemory.tmp_path
 
 _JOBS = 10
 _BIG = b"b" * 6000

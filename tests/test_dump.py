@@ -32,8 +32,10 @@ from quelmdb.maintenance import markedjson
 from quelmdb.maintenance.dump import dump_cbor, dump_jsonl, load
 from quelmdb.persistence import Reader
 from quelmdb.writes import OnConflict
-from tests import strategies
+from tests import inmemory, strategies
 from tests.dumps import FORMS, VALUES, Dump, dumped, items, lines
+
+tmp_path = inmemory.tmp_path
 
 
 @pytest.fixture(params=["lmdb", "memory"])
@@ -334,8 +336,8 @@ def test_a_load_needs_no_more_memory_for_more_jobs(copy: JobStore, on_conflict: 
         tracemalloc.stop()
         return most
 
-    peak(3_000)
-    assert peak(15_000) < 1.2 * peak(3_000)
+    peak(2_000)
+    assert peak(8_000) < 1.2 * peak(2_000)
 
 
 class Endless(io.RawIOBase):

@@ -20,9 +20,11 @@ import quelmdb
 from quelmdb import DiskError, Job, QuelmdbError, StoreClosedError, StoreError, errors
 from quelmdb.engine_errors import ERRORS, mapped_error
 from quelmdb.layout import Damaged
+from tests import inmemory
 from tests.uses import STORE_READS, WRITES
 
 pytest_plugins = ["tests.fixtures"]
+tmp_path = inmemory.tmp_path
 
 OURS: list[Any] = [kind for kind in vars(errors).values() if inspect.isclass(kind)]
 THEIRS = [

@@ -28,10 +28,12 @@ from quelmdb.engine import Transaction
 from quelmdb.engine_errors import MAX_READERS
 from quelmdb.environment import Environment
 from quelmdb.reading import StoreSnapshot
+from tests import inmemory
 from tests.children import Child, in_child
 from tests.uses import HARMLESS, READS, STORE_READS, WRITES
 
 pytest_plugins = ["tests.fixtures"]
+tmp_path = inmemory.tmp_path
 
 # --- After the end ------------------------------------------------------------
 

@@ -18,9 +18,11 @@ from quelmdb.layout import due_key, pack_number, paused_key, priority_key, uniqu
 from quelmdb.options import Failure
 from quelmdb.testing import ManualClock
 from quelmdb.values import microseconds
+from tests import inmemory
 from tests.damage import raw
 
 pytest_plugins = ["tests.fixtures"]
+tmp_path = inmemory.tmp_path
 
 _LATER: Final = timedelta(days=1)
 

@@ -263,7 +263,7 @@ def test_a_limit_of_memory_in_the_middle_of_a_large_write_leaves_it_undone(
         with quelmdb.open(path) as store:
             assert len(store.all()) == stored
             assert store.check() == []
-        memory += MIB // 8 if long else 4 * MIB
+        memory += MIB // 8 if long else 8 * MIB
     with quelmdb.open(path) as store:
         assert len(store.all()) == stored + 20_001
     assert refused + died
