@@ -1,51 +1,30 @@
-"""The command line: what it prints for scripts, its exit codes, its errors, its help."""
+"""The command line: what it prints for scripts, its exit codes, its help."""
 
 from __future__ import annotations
 
-import fcntl
 import io
 import json
-import os
 import re
 import shutil
-import signal
 import subprocess
 import sys
-import termios
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import CliRunner, Result
+from click.testing import Result
 
 import quelmdb
 from quelmdb import Job, Problem, Status, Store
 from quelmdb.maintenance.dump import dump_cbor, dump_jsonl
 from tests import cli
-from tests.cli import HOSTILE, QUELMDB, ROOT
+from tests.cli import HOSTILE, invoke
 from tools import app, render
 
 COMMANDS = tuple(app.commands.commands)
 
-
 path, empty = cli.path, cli.empty
-
-
-def invoke(*arguments: str, **options: Any) -> Result:
-    return CliRunner().invoke(app.commands, arguments, **options)
-
-
-def run(*arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [*QUELMDB, *arguments],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-        **options,
-    )
 
 
 def rows(result: Result) -> list[list[str]]:
@@ -262,131 +241,6 @@ def test_no_output_for_scripts_has_control_characters(path: str) -> None:
         output = invoke(*arguments).stdout
         assert not set(output) & {"\x1b", "\u202e"}
         assert "evil\\x1b[31m\\t\\nname\\u202e [bold]" in output
-
-
-# --- Errors ----------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        ["info"],
-        ["nonsense"],
-        ["list", "STORE", "--nonsense"],
-        ["list", "STORE", "--limit", "-1"],
-        ["list", "STORE", "--limit", "many"],
-        ["list", "STORE", "--status", "lost"],
-        ["list", "STORE", "--after", str(2**80)],
-        ["show", "STORE", "0"],
-        ["show", "STORE", "first"],
-        ["dump", "STORE", "--format", "pickle"],
-        ["load", "STORE", "no such file"],
-        ["load", "STORE", "."],
-        ["demo", "no such directory"],
-        ["demo", "--processes", "0"],
-        ["info", "no such store"],
-        ["info", "/dev/null"],
-        ["info", "."],
-        ["list", "STORE", "--worker", "w" * 1000],
-        ["list", "a\nb\x1b[31mc"],
-        ["info", "null\0byte"],
-    ],
-)
-def test_an_error_is_one_line_on_stderr_and_exits_with_2(path: str, arguments: list[str]) -> None:
-    result = invoke(*(path if argument == "STORE" else argument for argument in arguments))
-    assert (result.exit_code, result.stdout) == (2, "")
-    assert len(result.stderr.splitlines()) == 1, result.stderr
-    assert "\x1b" not in result.stderr
-    assert "Traceback" not in result.stderr
-
-
-def test_a_bad_dump_is_one_line_that_names_the_place(path: str, tmp_path: Path) -> None:
-    lines = invoke("dump", path, "--format", "jsonl").stdout_bytes.splitlines(keepends=True)
-    (tmp_path / "bad").write_bytes(b"".join(lines[:3]) + lines[3][:10])
-    result = invoke("load", str(tmp_path / "new.qdb"), str(tmp_path / "bad"))
-    assert result.exit_code == 2
-    assert re.fullmatch(r"quelmdb: line 4: .*before it: 2\)\n", result.stderr)
-
-
-def test_without_click_or_rich_it_says_in_one_line_what_to_install() -> None:
-    for missing in ("click", "rich"):
-        code = f"import sys; sys.modules[{missing!r}] = None; from tools.cli import main; main()"
-        done = subprocess.run(
-            [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False
-        )
-        assert (done.returncode, done.stdout) == (2, "")
-        assert len(done.stderr.splitlines()) == 1
-        assert "pip install 'quelmdb[cli]'" in done.stderr
-
-
-def test_a_closed_pipe_ends_it_quietly(tmp_path: Path) -> None:
-    path = tmp_path / "many.qdb"
-    with quelmdb.open(path) as store:
-        store.insert_many([Job("w", "x" * 100)] * 200)
-        store.restore([Job("w", "x" * 1000, id=n) for n in range(1000, 1200)])
-    for arguments in (
-        ["list", str(path)],
-        ["list", str(path), "--json"],
-        ["dump", str(path)],
-        ["info", str(path)],
-    ):
-        child = subprocess.Popen(
-            [*QUELMDB, *arguments], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-        )
-        assert child.stdout is not None
-        assert child.stderr is not None
-        child.stdout.close()
-        errors = child.stderr.read()
-        child.stderr.close()
-        assert (child.wait(60), errors) == (app.PIPE_CLOSED, b"")
-
-
-def test_a_full_disk_under_the_output_is_an_error(path: str) -> None:
-    with open("/dev/full", "w") as full:
-        done = subprocess.run(
-            [*QUELMDB, "list", path],
-            cwd=ROOT,
-            stdout=full,
-            stderr=subprocess.PIPE,
-            text=True,
-            check=False,
-        )
-    assert done.returncode == 2
-    assert len(done.stderr.splitlines()) == 1
-    assert "No space left" in done.stderr
-
-
-def test_ctrl_c_ends_it_quietly(path: str) -> None:
-    child = subprocess.Popen(
-        [*QUELMDB, "load", path, "-"],
-        cwd=ROOT,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    )
-    assert child.stdin is not None
-    child.stdin.write(b'{"quelmdb":"dump","version":1}\n')
-    child.stdin.flush()
-    while unread(child.stdin.fileno()):
-        os.sched_yield()
-    child.send_signal(signal.SIGINT)
-    output, errors = child.communicate(timeout=60)
-    assert (child.returncode, output, errors.strip()) == (app.INTERRUPTED, b"", b"")
-
-
-def unread(pipe: int) -> int:
-    """How many bytes in the pipe nobody has read."""
-    answer = fcntl.ioctl(pipe, termios.FIONREAD, b"\0" * 4)
-    return int.from_bytes(answer, sys.byteorder)
-
-
-def test_an_encoding_that_lacks_a_character_is_no_error(path: str) -> None:
-    with quelmdb.open(path) as store:
-        store.insert(Job("größe", "é" * 300))
-    environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
-    for arguments in (["list", path], ["info", path], ["show", path, "9"]):
-        done = run(*arguments, env=environment)
-        assert (done.returncode, done.stderr) == (0, "")
 
 
 # --- Help ------------------------------------------------------------------

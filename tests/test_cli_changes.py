@@ -1,83 +1,30 @@
-"""The commands that change jobs: retry, cancel, requeue, prune, pause, resume."""
+"""The commands that change jobs: retry, cancel, prune, pause, resume."""
 
 from __future__ import annotations
 
-import json
 import os
 import pty
 import subprocess
-import sys
-from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
 import pytest
-from click.testing import CliRunner, Result
 
 import quelmdb
 from quelmdb import Job, Status
-from tests.children import in_child
+from tests import cli
+from tests.cli import QUELMDB, ROOT, done, ids, invoke, run
 from tests.damage import raw
-from tools import app, common, requeue
+from tools import common
 
-ROOT = Path(__file__).parents[1]
-DAY = 86_400_000_000  # microseconds
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Iterator[str]:
-    """1 and 2 are completed, 3 and 4 failed, all long ago; 5 and 6 failed, 7 and 8 queued,
-    9 cancelled, and 10, without a worker, failed, just now."""
-    path = tmp_path / "jobs.qdb"
-    with quelmdb.open(path, clock=lambda: 20_000 * DAY) as store:
-        store.insert_many([Job("mail")] * 8)
-        jobs = store.claim("mail", limit=4)
-        store.complete_many(jobs[:2])
-        for job in jobs[2:]:
-            store.fail(job, "no luck")
-    with quelmdb.open(path) as store:
-        store.update_many(Job("mail", id=job_id, status="failed") for job_id in (5, 6))
-        store.insert_many([Job("other", status="cancelled"), Job(None, status="failed")])
-    yield str(path)
-    with quelmdb.open(path) as store:
-        assert store.check() == []
-
-
-def invoke(*arguments: str) -> Result:
-    return CliRunner().invoke(app.commands, arguments)
-
-
-def beside(*arguments: str) -> subprocess.CompletedProcess[str]:
-    """In a process of its own, where this one has the store open."""
-    return subprocess.run(
-        [sys.executable, "-m", "tools", *arguments],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-
-
-def done(*arguments: str, code: int = 0) -> dict[str, Any]:
-    """What it says that it did."""
-    result = invoke(*arguments, "--json")
-    assert result.exit_code == code, result.stderr
-    facts: dict[str, Any] = json.loads(result.stdout)
-    return facts
-
-
-def ids(path: str, *statuses: str) -> list[int]:
-    with quelmdb.open(path, readonly=True) as store:
-        return list(store.jobs(*statuses).ids())
+path = cli.of_many_statuses
 
 
 def answered(answer: bytes, *arguments: str) -> tuple[int, str]:
     """Exit code and output of a command in a terminal where that answer is typed."""
     ours, theirs = pty.openpty()
     child = subprocess.Popen(
-        [sys.executable, "-m", "tools", *arguments],
+        [*QUELMDB, *arguments],
         cwd=ROOT,
         stdin=theirs,
         stdout=theirs,
@@ -133,7 +80,7 @@ def test_a_dry_run_by_ids_changes_nothing_and_tells_the_same(path: str) -> None:
 def test_a_started_job_is_asked_to_end_when_it_is_cancelled(path: str) -> None:
     with quelmdb.open(path) as store:
         (job,) = store.claim("mail")
-        assert beside("cancel", path, str(job.id)).returncode == 0
+        assert run("cancel", path, str(job.id)).returncode == 0
         assert store.cancel_requested(job)
         assert store.release(job).status is Status.CANCELLED
 
@@ -252,120 +199,6 @@ def test_on_a_terminal_a_filter_names_the_number_and_asks(path: str) -> None:
     assert ids(path, "failed") == [10]
     code, output = answered(b"y\n", "prune", path, "--keep", "1")
     assert (code, "delete 3 jobs (completed or failed or cancelled)?" in output) == (0, True)
-
-
-# --- Requeue ---------------------------------------------------------------
-
-
-def claim_and_die(path: str) -> list[int]:
-    """Run in a child."""
-    store = quelmdb.open(path)
-    return [job.id or 0 for job in store.claim("mail", limit=2)]
-
-
-def test_requeue_takes_back_what_dead_processes_held(path: str) -> None:
-    assert in_child(claim_and_die, path, method="spawn") == [7, 8]
-    facts = done("requeue", path, "--dry-run")
-    assert (facts["rescued"], facts["requeued"]) == (2, 0)
-    assert ids(path, "started") == [7, 8]
-    assert done("requeue", path, "7")["rescued"] == 2
-    assert ids(path, "queued") == [7, 8]
-    result = invoke("requeue", path)
-    assert (result.exit_code, result.output) == (0, "0 jobs taken back from dead processes\n")
-
-
-def test_requeue_leaves_what_a_living_process_holds_unless_forced(path: str) -> None:
-    with quelmdb.open(path) as store:
-        held, other = store.claim("mail", limit=2)
-        named = beside("requeue", path, str(held.id))
-        assert (named.returncode, "held by a living process" in named.stderr) == (1, True)
-        filtered = beside("requeue", path, "--worker", "mail", "--yes")
-        assert filtered.stdout.endswith("2 passed over\n")
-        assert beside("requeue", path, str(held.id), "--force").returncode == 0
-        with pytest.raises(quelmdb.StaleClaim):
-            store.complete(held)
-        found = store.find(held)
-        assert found is not None
-        assert (found.status, found.attempt) == (Status.QUEUED, 0)
-        store.complete(other)
-
-
-def test_requeue_takes_jobs_without_an_owner_by_id_or_filter(path: str) -> None:
-    with quelmdb.open(path) as store:
-        store.insert_many(Job("que", {"n": n}, status="started") for n in range(3))
-    assert done("requeue", path)["requeued"] == 0
-    assert done("requeue", path, "11")["requeued"] == 1
-    assert done("requeue", path, "--older-than", "1h", "--yes")["requeued"] == 0
-    assert done("requeue", path, "--worker", "que", "--dry-run")["requeued"] == 2
-    assert done("requeue", path, "--worker", "que", "--yes")["requeued"] == 2
-    assert ids(path, "queued") == [7, 8, 11, 12, 13]
-    with quelmdb.open(path) as store:
-        assert [job.arguments["n"] for job in store.jobs(worker="que")] == [0, 1, 2]
-
-
-def test_requeue_of_what_is_not_started_exits_with_1(path: str) -> None:
-    facts = done("requeue", path, "3", "99", code=1)
-    assert facts["refused"]["3"] == "job 3 is failed, not started"
-    assert facts["refused"]["99"] == "job 99 is not stored (any more)"
-
-
-def completed(store: quelmdb.Store) -> None:
-    """By its worker, as Que does it: nothing but `update` can."""
-    store.update(Job("que", id=11, status="completed", result="done"))
-
-
-def destroyed(store: quelmdb.Store) -> None:
-    store.destroy(11)
-
-
-def started_again(store: quelmdb.Store) -> None:
-    store.update_many(Job("que", id=11, status=status) for status in ("queued", "started"))
-
-
-@pytest.mark.parametrize("options", [["11"], ["--worker", "que", "--yes"]])
-@pytest.mark.parametrize(
-    ("meanwhile", "left"),
-    [(completed, [Status.COMPLETED]), (destroyed, []), (started_again, [Status.STARTED])],
-)
-def test_requeue_changes_nothing_that_has_changed_since_it_looked(
-    path: str,
-    options: list[str],
-    meanwhile: Callable[[quelmdb.Store], None],
-    left: list[Status],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    with quelmdb.open(path) as store:
-        store.insert(Job("que", status="started"))
-    decide = requeue._Requeue.may_be_taken
-    looks = iter([False] * options.count("--yes") + [True])  # a filter looks once to count
-
-    def decided(self: requeue._Requeue, job: Job) -> bool:
-        decision = decide(self, job)
-        if next(looks):
-            with quelmdb.open(path) as store:
-                meanwhile(store)
-        return decision
-
-    monkeypatch.setattr(requeue._Requeue, "may_be_taken", decided)
-    facts = done("requeue", path, *options, code=1 if options == ["11"] else 0)
-    assert (facts["requeued"], facts["passed_over"] + len(facts["refused"])) == (0, 1)
-    with quelmdb.open(path) as store:
-        assert [job.status for job in store.jobs(worker="que")] == left
-
-
-def test_requeue_takes_more_than_a_page_and_leaves_what_is_damaged(tmp_path: Path) -> None:
-    path = tmp_path / "damaged.qdb"
-    with quelmdb.open(path) as store:
-        store.insert_many([Job("que", status="started")] * 1200)
-        store.insert(Job("que", status="started", priority=1, result="x" * 20_000))
-    with raw(path) as content, content.transaction.cursor(content.databases.payloads) as cursor:
-        assert cursor.first()
-        assert cursor.delete()
-    result = invoke("requeue", str(path), "--worker", "que", "--yes")
-    told = "0 jobs taken back from dead processes; of others 1,200 requeued\n"
-    assert (result.exit_code, result.stdout) == (0, told)
-    assert "job 1201" in result.stderr
-    assert done("requeue", str(path), "1201", code=1)["refused"].keys() == {"1201"}
 
 
 # --- Prune, pause, resume --------------------------------------------------

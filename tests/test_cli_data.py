@@ -11,15 +11,14 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import click
 import pytest
 from click.shell_completion import ShellComplete
-from click.testing import CliRunner, Result
 
 import quelmdb
 from quelmdb import Job
+from tests.cli import invoke
 from tools import app
 
 ROOT = Path(__file__).parents[1]
@@ -38,10 +37,6 @@ def path(tmp_path: Path) -> Iterator[str]:
     yield str(path)
     with quelmdb.open(path) as store:
         assert store.check() == []
-
-
-def invoke(*arguments: str, **options: Any) -> Result:
-    return CliRunner().invoke(app.commands, arguments, **options)
 
 
 # --- Dump and load ---------------------------------------------------------

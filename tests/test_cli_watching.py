@@ -1,4 +1,4 @@
-"""The commands that watch a store: top, its model, its keys and its view; readers."""
+"""`top` watches a store: its model, its keys and its view."""
 
 from __future__ import annotations
 
@@ -10,24 +10,21 @@ import select
 import signal
 import struct
 import subprocess
-import sys
 import termios
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import CliRunner, Result
 
 import quelmdb
 from quelmdb import Job, Status
 from tests.children import Child, in_child
-from tools import app, keys, topmodel, topview
+from tests.cli import QUELMDB, ROOT, hold_snapshot, invoke
+from tools import keys, topmodel, topview
 
-ROOT = Path(__file__).parents[1]
 PATIENCE = 30.0  # seconds
 
 
@@ -46,22 +43,11 @@ def path(tmp_path: Path) -> Iterator[str]:
         assert store.check() == []
 
 
-def invoke(*arguments: str) -> Result:
-    return CliRunner().invoke(app.commands, arguments)
-
-
 def claim_and_die(path: str) -> int:
     """Run in a child."""
     store = quelmdb.open(path)
     (job,) = store.claim("mail.welcome")
     return job.id or 0
-
-
-def hold_snapshot(pipe: Connection, path: str) -> None:
-    """Run in a child: until it is killed."""
-    with quelmdb.open(path, readonly=True) as store, store.snapshot():
-        pipe.send(None)
-        pipe.recv()
 
 
 # --- One look --------------------------------------------------------------
@@ -243,7 +229,7 @@ class Screen:
         for name in ("COLUMNS", "LINES"):
             environment.pop(name, None)
         self.child = subprocess.Popen(
-            [sys.executable, "-m", "tools", "top", path, "--interval", "0.2"],
+            [*QUELMDB, "top", path, "--interval", "0.2"],
             cwd=ROOT,
             env=environment,
             stdin=self.theirs,
@@ -393,51 +379,3 @@ def test_however_it_ends_the_terminal_is_as_it_was(
         assert screen.ends() == code
         assert termios.tcgetattr(screen.theirs) == screen.before
         assert screen.output.rstrip().endswith("\x1b[?1049l")
-
-
-# --- Readers ---------------------------------------------------------------
-
-
-def test_readers_are_told_with_their_process_and_how_far_they_are_behind(path: str) -> None:
-    with Child(hold_snapshot, path, method="spawn") as child:
-        child.receive()
-        with quelmdb.open(path) as store:
-            store.insert(Job("a"))
-        (line,) = invoke("readers", path).stdout.splitlines()
-        fields = line.split("\t")
-        assert fields[:2] == [str(child.pid), "alive"]
-        assert fields[4] == "1"
-        (reader,) = json.loads(invoke("readers", path, "--json").stdout)["readers"]
-        assert (reader["pid"], reader["behind"]) == (child.pid, 1)
-        assert reader["process_started_at"].endswith("+00:00")
-        assert reader["process_started_at"] < reader["since"]
-        assert fields[7] == reader["since"]
-        (told,) = json.loads(invoke("info", path, "--json").stdout)["readers"]
-        assert told["since"] == reader["since"]
-
-
-def keep_open(pipe: Connection, path: str) -> None:
-    """Run in a child: as long as somebody has it open, the places of the dead stay."""
-    with quelmdb.open(path, readonly=True):
-        pipe.send(None)
-        pipe.recv()
-
-
-def test_the_places_of_the_dead_are_cleared(path: str) -> None:
-    with Child(keep_open, path, method="spawn") as other:
-        other.receive()
-        with Child(hold_snapshot, path, method="spawn") as child:
-            child.receive()
-            child.kill()
-            (reader,) = json.loads(invoke("readers", path, "--json").stdout)["readers"]
-            assert (reader["pid"], reader["alive"]) == (child.pid, False)
-            cleared = json.loads(invoke("readers", path, "--clear", "--json").stdout)
-            assert cleared == {"cleared": 1, "readers": []}
-
-
-def test_looking_with_top_and_readers_writes_nothing(path: str) -> None:
-    (file,) = Path(path).glob("*/data.mdb")
-    before = (file.stat().st_mtime_ns, file.read_bytes())
-    for arguments in (["top", path, "--once"], ["readers", path]):
-        assert invoke(*arguments).exit_code == 0
-    assert (file.stat().st_mtime_ns, file.read_bytes()) == before
