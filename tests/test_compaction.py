@@ -1,15 +1,12 @@
-"""Compaction while the store is used: nobody loses anything, and everybody moves on."""
+"""Compaction: a store is the same behind it, and smaller."""
 
 from __future__ import annotations
 
 import errno
 import json
 import shutil
-import signal
 import sys
 import threading
-from collections.abc import Iterator
-from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -19,48 +16,26 @@ from click.testing import CliRunner
 import quelmdb
 from quelmdb import DiskError, Job, Status, compaction, layout
 from quelmdb.environment import Superseded
-from quelmdb.filesystem import MIB
 from quelmdb.lockfile import LockFile
 from quelmdb.maintenance.offline import repair_store
 from quelmdb.maintenance.pages import Pages
 from quelmdb.maintenance.salvage import Salvage
 from quelmdb.opening import Opener
-from tests.children import Child, ChildDiedError, in_child
+from tests import compacting
+from tests.children import in_child
+from tests.compacting import CAPACITY, fill, generations
 from tests.damage import data_file
-from tests.durabilities import by_durability, ephemeral, full_and_ephemeral
-from tests.steps import die_at_step
+from tests.durabilities import ephemeral
 from tools.app import commands
 
 pytest_plugins = ["tests.fixtures"]
+store = compacting.store
 
-CAPACITY = 8 * MIB
-DURABILITIES = full_and_ephemeral(CAPACITY)
 OLD_STORE = Path(__file__).parent / "data" / "store-v1"
 
 
-@pytest.fixture(params=DURABILITIES)
-def store(request: pytest.FixtureRequest, path: Path) -> Iterator[quelmdb.Store]:
-    with quelmdb.open(path, **DURABILITIES[request.param]) as store:
-        yield store
-
-
-def _generations(path: Path) -> list[str]:
-    return sorted(entry.name for entry in path.iterdir() if entry.is_dir())
-
-
-def _fill(store: quelmdb.Store, count: int = 5_000) -> None:
-    """Jobs of every kind, and a file that is mostly holes."""
-    store.insert_many(Job("a", {"n": n}) for n in range(count))
-    store.insert(Job("b", b"x" * 50_000, priority=3, unique_key="k", max_attempts=2))
-    store.pause("c")
-    completed, failed = store.claim("a", limit=2)
-    store.complete(completed, {"big": b"y" * 10_000})
-    store.fail(failed, ValueError("z" * 5_000))
-    store.destroy_many(range(100, count))
-
-
 def test_a_compacted_store_has_the_same_jobs_and_fewer_bytes(store: quelmdb.Store) -> None:
-    _fill(store)
+    fill(store)
     before = [job.as_dict() for job in store.all()]
     assert store.wasted() > 0.5
     compacted = store.compact()
@@ -73,7 +48,7 @@ def test_a_compacted_store_has_the_same_jobs_and_fewer_bytes(store: quelmdb.Stor
 
 
 def test_ids_and_claims_go_on_behind_a_compaction(store: quelmdb.Store) -> None:
-    _fill(store)
+    fill(store)
     last = store.insert(Job("a"))
     (claimed,) = store.claim("a")
     store.destroy(last)
@@ -90,19 +65,19 @@ def test_a_store_is_compacted_again_and_again(store: quelmdb.Store, path: Path) 
         job = store.insert(Job("a", generation))
         assert store.compact().generation == generation
         assert store.find(job) == job
-        assert _generations(path) == [f"{generation:06d}"]
+        assert generations(path) == [f"{generation:06d}"]
 
 
 def test_a_snapshot_keeps_what_it_sees_until_it_ends(store: quelmdb.Store, path: Path) -> None:
-    _fill(store)
+    fill(store)
     with store.snapshot() as snapshot:
         jobs = list(snapshot.all())
         store.compact()
         store.destroy_many(list(store.all().ids()))
         store.compact()
         assert list(snapshot.all()) == jobs
-        assert _generations(path) == ["000001", "000003"]
-    assert _generations(path) == ["000003"]
+        assert generations(path) == ["000001", "000003"]
+    assert generations(path) == ["000003"]
     assert list(store.all()) == []
 
 
@@ -173,149 +148,6 @@ def test_threads_write_and_read_through_compactions(store: quelmdb.Store) -> Non
     assert sorted(done) == list(store.all().ids())
 
 
-def _write_until_told(pipe: Connection, path: Path) -> list[int]:
-    with quelmdb.open(path) as store:
-        pipe.send("ready")
-        acknowledged = []
-        while not pipe.poll():
-            job = store.insert(Job("p"))
-            assert job.id is not None
-            acknowledged.append(job.id)
-            for claimed in store.claim("p"):
-                store.complete(claimed)
-        return acknowledged
-
-
-def test_other_processes_move_on_and_lose_nothing(store: quelmdb.Store, path: Path) -> None:
-    with Child(_write_until_told, path, method="spawn") as child:
-        assert child.receive() == "ready"
-        for _ in range(5):
-            store.compact()
-        child.send()
-        acknowledged = child.receive()
-    assert set(acknowledged) == set(store.all("p").ids())
-    assert store.check() == []
-    assert len(_generations(path)) == 1
-
-
-def _look_until_told(pipe: Connection, path: Path) -> int:
-    with quelmdb.open(path, readonly=True) as store:
-        pipe.send(len(store.all()))
-        pipe.recv()
-        pipe.send(len(store.all()))
-        pipe.recv()
-        return store.info().generation
-
-
-def test_a_process_that_only_looks_moves_on(store: quelmdb.Store, path: Path) -> None:
-    store.insert(Job("a"))
-    with Child(_look_until_told, path, method="spawn") as child:
-        assert child.receive() == 1
-        store.compact()
-        store.insert(Job("a"))
-        child.send()
-        assert child.receive() == 2
-        child.send()
-        assert child.receive() == 2
-
-
-def _hold_a_snapshot(pipe: Connection, path: Path, readonly: bool = False) -> None:
-    with quelmdb.open(path, readonly=readonly) as store, store.snapshot() as snapshot:
-        pipe.send(len(snapshot.all()))
-        pipe.recv()
-
-
-def test_a_process_that_died_in_the_old_generation_is_no_obstacle(
-    store: quelmdb.Store, path: Path
-) -> None:
-    store.insert(Job("a"))
-    with Child(_hold_a_snapshot, path, method="spawn") as child:
-        assert child.receive() == 1
-        store.compact()
-        assert _generations(path) == ["000001", "000002"]
-        child.kill()
-        store.compact()
-        store.close()
-    with quelmdb.open(path) as again:
-        assert len(again.all()) == 1
-    assert _generations(path) == ["000003"]
-
-
-@pytest.mark.parametrize("readonly", [False, True])
-def test_an_old_generation_is_deleted_by_who_is_left_when_its_last_reader_has_gone(
-    store: quelmdb.Store, path: Path, readonly: bool
-) -> None:
-    """Killed, or not allowed to delete it."""
-    store.insert(Job("a"))
-    with Child(_hold_a_snapshot, path, readonly, method="spawn") as child:
-        assert child.receive() == 1
-        store.compact()
-        assert len(store.all()) == 1
-        assert _generations(path) == ["000001", "000002"]
-        if readonly:
-            child.send()
-            child.join()
-        else:
-            child.kill()
-        assert len(store.all()) == 1
-        assert _generations(path) == ["000002"]
-
-
-def _insert_when_told(pipe: Connection, path: Path) -> None:
-    with quelmdb.open(path) as store:
-        while True:
-            pipe.send(store.insert(Job("a")).id)
-            pipe.recv()
-
-
-def test_a_process_that_only_writes_lets_go_of_the_old_generation(
-    store: quelmdb.Store, path: Path
-) -> None:
-    with Child(_insert_when_told, path, method="spawn") as child:
-        assert child.receive() == 1
-        store.compact()
-        assert _generations(path) == ["000001", "000002"]
-        child.send()
-        assert child.receive() == 2
-        assert _generations(path) == ["000002"]
-
-
-def _compact_and_die(pipe: Connection, path: Path, calls: int) -> None:
-    """Dies at the `calls`-th step of a compaction that goes to the file system."""
-    with quelmdb.open(path) as store:
-        die_at_step(calls)
-        store.compact()
-    pipe.send("survived")
-
-
-@by_durability(CAPACITY)
-def test_a_compaction_killed_at_any_step_leaves_one_store(
-    options: dict[str, Any], path: Path
-) -> None:
-    with quelmdb.open(path, **options) as store:
-        _fill(store, 500)
-        before = list(store.all())
-    for calls in range(1, 1_000):
-        with Child(_compact_and_die, path, calls, method="fork") as child:
-            try:
-                child.receive()
-            except ChildDiedError as error:
-                assert error.exit_code == -signal.SIGKILL  # noqa: PT017
-                survived = False
-            else:
-                survived = True
-        with quelmdb.open(path) as store:
-            assert list(store.all()) == before
-            assert store.check() == []
-            extra = store.insert(Job("x"))
-            store.destroy(extra)
-        if survived:
-            break
-    assert survived
-    assert calls > 5
-    assert len(_generations(path)) == 1
-
-
 def test_an_ephemeral_store_grows_by_compaction(path: Path) -> None:
     with quelmdb.open(path, **ephemeral(CAPACITY)) as store:
         store.insert(Job("a"))
@@ -347,7 +179,7 @@ def test_a_store_of_which_some_cannot_be_reached_is_not_compacted_nor_backed_up(
             store.compact()
         with pytest.raises(quelmdb.CorruptStoreError, match="not copied"):
             store.backup(tmp_path / "copy.qdb")
-    assert _generations(path) == ["000001"]
+    assert generations(path) == ["000001"]
     assert repair_store(path).kept == 1_000
 
 
@@ -378,7 +210,7 @@ def test_it_is_told_how_much_is_copied(
 
 def test_the_command_compacts_what_is_wasted_and_nothing_else(path: Path) -> None:
     with quelmdb.open(path) as store:
-        _fill(store)
+        fill(store)
 
     def run(*arguments: str) -> Any:
         found = CliRunner().invoke(commands, ["compact", str(path), *arguments, "--json"])
@@ -426,7 +258,7 @@ def test_a_compaction_that_cannot_be_sealed_leaves_no_copy(
         patched.setattr(compaction, "sync_directory", fail)
         with pytest.raises(DiskError):
             store.compact()
-    assert _generations(path) == ["000001"]
+    assert generations(path) == ["000001"]
     assert store.insert(Job("a")).id == 2
     store.compact()
     assert len(store.all()) == 2
