@@ -55,7 +55,7 @@ def big_tree(tmp_path: Path) -> Path:
     root.mkdir()
     for number in range(80):
         end = "def broken(:\n" if number % 10 == 0 else ""
-        (root / f"m{number:03}.py").write_text("def f(a, b=1): return [a, b]\n" * 800 + end)
+        (root / f"m{number:03}.py").write_text("def f(a, b=1): return [a, b]\n" * 400 + end)
     return root
 
 
