@@ -11,7 +11,7 @@ import quelmdb
 from quelmdb import Job, StoreFullError
 from quelmdb.environment import Environment
 from tests.children import Child
-from tests.ephemerals import EPHEMERAL
+from tests.durabilities import EPHEMERAL
 
 pytest_plugins = ["tests.fixtures"]
 
