@@ -170,6 +170,7 @@ def split_worker_status(key: int) -> tuple[int, int]:
 # --- Records ---------------------------------------------------------------
 
 RECORD_VERSION: Final = 1
+MAX_CLAIM: Final = 2**63 - 1
 
 ARGUMENTS_OUTSIDE: Final = 1
 RESULT_OUTSIDE: Final = 2
@@ -237,17 +238,19 @@ def unpack_record(key: bytes, record: bytes) -> Header:
     """
     if len(record) >= FRAME_BYTES and crc32(key + record) == _RESIDUE:
         header: Header = _HEADER.unpack_from(record)
-        version, status, flags, _, _, _, arguments_length, _, _, _ = header
+        version, status, flags, _, _, _, arguments_length, _, _, claim = header
         if (
             version == RECORD_VERSION
             and status < _STATUS_COUNT
             and not flags & _UNKNOWN_FLAGS
             and FRAME_BYTES + arguments_length <= len(record)
+            and claim <= MAX_CLAIM
         ):
             return header
         raise Damaged(
-            f"version {version}, status {status}, flags {flags:#x} and {arguments_length} bytes "
-            f"of arguments make no record of {len(record)} bytes in version {RECORD_VERSION}"
+            f"version {version}, status {status}, flags {flags:#x}, {arguments_length} bytes of "
+            f"arguments and claim {claim} make no record of {len(record)} bytes in version "
+            f"{RECORD_VERSION}"
         )
     raise Damaged(f"the checksum of its {len(record)} bytes fails")
 
@@ -260,7 +263,7 @@ def unpack_records(keys: Sequence[bytes], records: Sequence[bytes]) -> list[Head
     if {crc32(key + record) for key, record in zip(keys, records, strict=True)} != {_RESIDUE}:
         return None
     headers: list[Header] = list(map(_HEADER.unpack_from, records))
-    for (version, status, flags, _, _, _, arguments_length, _, _, _), record in zip(
+    for (version, status, flags, _, _, _, arguments_length, _, _, claim), record in zip(
         headers, records, strict=True
     ):
         if (
@@ -268,6 +271,7 @@ def unpack_records(keys: Sequence[bytes], records: Sequence[bytes]) -> list[Head
             or status >= _STATUS_COUNT
             or flags & _UNKNOWN_FLAGS
             or FRAME_BYTES + arguments_length > len(record)
+            or claim > MAX_CLAIM
         ):
             return None
     return headers

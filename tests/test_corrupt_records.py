@@ -77,6 +77,7 @@ BAD_RECORDS = {
     "its status is unknown": _set(status=17),
     "its flags are unknown": _set(flags=64),
     "its arguments are longer than it": _set(arguments_length=10_000),
+    "its claim is beyond all claims": _set(claim=2**63),
     "its worker has no name": _set(worker=99),
     "its arguments are outside, and are not": _set(flags=layout.ARGUMENTS_OUTSIDE),
     "its result is outside, and is not": _set(flags=layout.RESULT_OUTSIDE),

@@ -17,7 +17,7 @@ from quelmdb.values import MAX_CHOSEN_ID, MAX_ID, MAX_OWNER
 _LEAP: Final = 2**16
 _MOST: Final = {
     layout.NEXT_ID: MAX_ID,
-    layout.NEXT_CLAIM: 2**64 - 2,
+    layout.NEXT_CLAIM: layout.MAX_CLAIM,
     layout.NEXT_OWNER: MAX_OWNER,
     layout.NEXT_WORKER: layout.MAX_WORKER,
 }

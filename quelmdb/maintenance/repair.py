@@ -259,9 +259,7 @@ class _Repair:
             raise
         if not 0 < job_id <= MAX_ID:
             raise layout.Damaged(f"{job_id} is no id")
-        _, _, flags, _, worker, _, _, created, updated, claim = header
-        if claim > MAX_ID:  # none was ever given, and the next one would have no room
-            raise layout.Damaged(f"{claim} is no claim")
+        _, _, flags, _, worker, _, _, created, updated, _ = header
         outside = tuple(
             (part, self._salvage.part(job_id, part, reference, chunks))
             for part, reference in references(record).items()

@@ -86,7 +86,7 @@ def _hostile_record(rng: random.Random, content: Raw, job_id: int) -> None:
         extras = _hostile_extras(rng)
     header[6] = len(arguments)
     for field in rng.sample(range(10), rng.choice((0, 1, 1, 2))):
-        bits = (8, 8, 8, 32, 32, 32, 32, 63, 63, 63)[field]
+        bits = (8, 8, 8, 32, 32, 32, 32, 63, 63, 64)[field]
         header[field] = rng.choice((rng.getrandbits(bits), *_EDGES, rng.randrange(70))) % 2**bits
     version, status, flags, *others = header
     packed = version, status % 7, flags % (128 if rng.randrange(9) else 64), *others
@@ -290,7 +290,7 @@ _FIELDS: Final[dict[str, tuple[Any, ...]]] = {
     "status": ("queued", "started", "no", "", None, 1, ["queued"], {"queued": 1}, _HUGE),
     "created_at": (datetime(2024, 1, 1, tzinfo=UTC), "2024-01-01", "no", 5, _HUGE, [], None),
     "attempt": (0, 2**32, -1, _HUGE, "1", None, 0.5),
-    "claim": (0, 2**63, _HUGE, [], None),
+    "claim": (0, 2**62, 2**63 - 1, 2**63, 2**64 - 1, _HUGE, [], None),
     "owner": (0, 2**32, _HUGE, {}),
     "result": VALUES,
     "arguments": (*VALUES, _HUGE, [[[_HUGE]]]),
@@ -328,9 +328,9 @@ def _hostile_dump(rng: random.Random) -> bytes:
     items += [_hostile_job(rng, n) for n in range(1, rng.randrange(2, 9))]
     items.append({"quelmdb": "end", "jobs": len(items) - 1})
     if rng.randrange(9) == 0:
-        items[-1]["jobs"] = rng.choice((7, "x", None, []))
+        items[-1]["jobs"] = rng.choice((7, 2**64, _HUGE, "x", None, []))
     if rng.randrange(9) == 0:
-        items[0]["version"] = rng.choice((2, "1", [], None))
+        items[0]["version"] = rng.choice((2, 2**64, _HUGE, "1", [], None))
     if rng.randrange(2):
         data = SEQUENCE_START + b"".join(map(encode, items))
     else:
