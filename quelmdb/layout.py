@@ -337,6 +337,16 @@ def fits_reference(reference: bytes, content: bytes) -> bool:
     return pack_reference(content) == reference
 
 
+def chunk_lengths(reference: bytes) -> Iterator[int]:
+    """How long each chunk is of what the reference was made of. Raises `Damaged` where it is
+    none."""
+    try:
+        length, _ = _REFERENCE.unpack(reference)
+    except StructError:
+        raise Damaged(f"{len(reference)} bytes are no reference") from None
+    return (min(CHUNK, length - start) for start in range(0, length, CHUNK))
+
+
 def payload_key(job_id: int, part: int, chunk: int = 0) -> bytes:
     """The key of one chunk. The chunks of a job, and of a part, are neighbours."""
     return _PAYLOAD_KEY.pack(job_id, part, chunk)

@@ -4,6 +4,7 @@ every job that can be read is as it was, and nothing is lost."""
 from __future__ import annotations
 
 import random
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from io import BufferedReader, BytesIO
@@ -15,9 +16,10 @@ import pytest
 import quelmdb
 from quelmdb import Job, UnsupportedFormatError, codec, layout
 from quelmdb.layout import pack_number
-from quelmdb.maintenance.pages import Hole, Pages, as_number
+from quelmdb.maintenance.pages import BRANCH, Hole, Pages, as_bytes, as_number, kind_of
 from quelmdb.maintenance.repair import Repaired, repair
-from quelmdb.maintenance.salvage import Salvage
+from quelmdb.maintenance.salvage import Chunk, Salvage
+from quelmdb.records import references
 from quelmdb.values import time_of
 from tests.damage import Raw, damaged_copy, data_file, raw, used_bytes
 from tests.test_corrupt_records import BAD_RECORDS, HOSTILE
@@ -482,6 +484,30 @@ def test_a_name_that_is_nowhere_is_invented_and_never_guessed(closed: Path) -> N
         assert job == (was.replace(worker="unknown-worker-1") if was.worker == "a" else was)
 
 
+@pytest.mark.parametrize("database", ["workers", "worker_names"])
+def test_a_name_that_is_disputed_is_told_by_both_databases_and_not_by_one_many_times(
+    database: str, closed: Path
+) -> None:
+    before = _jobs_of(closed)
+    path = _repair(closed).path  # without old pages
+    for n in range(4):
+        with raw(path) as content:  # leaves one more page of this database alone
+            other = (b"c", pack_number(9)) if database == "workers" else (pack_number(9), b"c")
+            db = getattr(content.databases, database)
+            content.transaction.put(*other, db=db) if n % 2 else content.transaction.delete(
+                other[0], db=db
+            )
+    known = b"a" + pack_number(1) if database == "workers" else pack_number(1) + b"a"
+
+    def damage(data: bytearray) -> None:
+        data[:] = data.replace(known, known.replace(b"a", b"z"))
+
+    done = _repair(damaged_copy(path, closed.with_name("worse"), damage), "again")
+    assert done.told.invented == {1: "unknown-worker-1"}
+    assert {job.worker for job in before.values()} == {"a", "b", None}
+    assert {job.worker for job in done.jobs.values()} == {"unknown-worker-1", "b", None}
+
+
 # --- Other versions -----------------------------------------------------------
 
 
@@ -499,7 +525,8 @@ def test_what_a_later_version_wrote_is_refused(closed: Path) -> None:
 def _pages_of(path: Path, name: bytes) -> list[int]:
     """The leaves of a database."""
     with Pages(data_file(path)) as pages:
-        leaves = list(pages.leaves(Salvage(pages)._trees[name], as_number))
+        order = as_number if name == layout.JOBS else as_bytes
+        leaves = list(pages.leaves(Salvage(pages)._trees[name], order))
     assert not any(isinstance(leaf, Hole) for leaf in leaves)
     return [leaf.page for leaf in leaves]
 
@@ -553,6 +580,106 @@ def test_without_the_root_of_the_jobs_each_is_found_by_its_checksum(
     assert done.jobs == before
     assert done.told.loose == len(before)
     assert "nothing refers" in str(done.told.problems[-1])
+
+
+@pytest.mark.parametrize("name", [layout.JOBS, layout.PAYLOADS])
+@pytest.mark.parametrize("what", ["heads", "pointers", "frames"])
+def test_a_flip_in_the_frame_of_a_leaf_costs_nothing_that_is_on_it(
+    what: str, name: bytes, many: Path, tmp_path: Path
+) -> None:
+    """Where its nodes are is told by their pointers, by its bounds and by their own frames.
+    The lowest bit of a length is not told by anything else: it is left out here."""
+    page = _pages_of(many, name)[1]
+    places = _frames(data_file(many).read_bytes(), page)[what]
+    whole = _whole_jobs(many)
+    for place in places:
+        first, step = (0, 1) if what == "heads" else (place % 5, 5)
+        for bit in range(first, 8, step):
+            if (what, (place - places[0]) % 8, bit) != ("frames", 0, 0):
+                copy = damaged_copy(many, tmp_path / f"{place}.{bit}", _flip(place, bit))
+                assert _whole_jobs(copy) == whole, (place % _PAGE, bit)
+
+
+def test_a_flip_in_a_branch_page_costs_nothing_that_is_below_it(many: Path, tmp_path: Path) -> None:
+    """Nor that of a key, which moves what is on one page beyond its bounds."""
+    with Pages(data_file(many)) as pages:
+        root = Salvage(pages)._trees[layout.JOBS].root
+        assert root is not None
+        assert kind_of(pages.page(root) or b"") == BRANCH
+    frames = _frames(data_file(many).read_bytes(), root)
+    whole = _whole_jobs(many)
+    keys = [place + 8 + byte for place in frames["frames"][::8] for byte in (0, 1, 7)]
+    for place in (*frames["heads"], *frames["pointers"], *frames["frames"], *keys):
+        for bit in range(place % 3, 8, 3):
+            copy = damaged_copy(many, tmp_path / f"{place}.{bit}", _flip(place, bit))
+            assert _whole_jobs(copy) == whole, (place % _PAGE, bit)
+
+
+def _frames(data: bytes, page: int) -> dict[str, list[int]]:
+    """The places in a file of what a page has around its keys and values."""
+    begin = page * _PAGE
+    lower = int.from_bytes(data[begin + 12 : begin + 14], sys.byteorder)
+    pointers = range(begin + 16, begin + lower)
+    nodes = [int.from_bytes(data[at : at + 2], sys.byteorder) for at in pointers[::2]]
+    return {
+        "heads": [*range(begin, begin + 16)],
+        "pointers": [*pointers],
+        "frames": [begin + node + byte for node in nodes for byte in range(8)],
+    }
+
+
+def _flip(place: int, bit: int) -> Callable[[bytearray], None]:
+    def damage(data: bytearray) -> None:
+        data[place] ^= 1 << bit
+
+    return damage
+
+
+def _whole_jobs(path: Path) -> dict[int, list[bytes]]:
+    """The record of every job, and what it has in chunks."""
+    with Pages(data_file(path)) as pages:
+        salvage = Salvage(pages)
+        chunks = dict(salvage.chunks())
+        return {
+            job_id: [
+                record,
+                *(
+                    salvage.part(job_id, part, reference, chunks.get(job_id, ()))
+                    for part, reference in references(record).items()
+                ),
+            ]
+            for key, record, _ in salvage.records()
+            for job_id in [layout.unpack_number(key)]
+        }
+
+
+def test_chunks_of_an_old_page_are_not_in_the_way_of_those_of_a_job(many: Path) -> None:
+    """Of a value that was longer before, a page that is found by its looks has chunks beyond."""
+    reference = layout.pack_reference(b"new" * 1000)
+    new = dict(layout.chunks(7, layout.ARGUMENTS, b"new" * 1000))
+    old = dict(layout.chunks(7, layout.ARGUMENTS, b"old" * 2000))
+    assert old.keys() > new.keys()
+    with Pages(data_file(many)) as pages:
+        chunks = [Chunk(*item) for item in (*old.items(), *new.items())]
+        found = Salvage(pages).part(7, layout.ARGUMENTS, reference, chunks)
+    assert found == b"new" * 1000
+
+
+@pytest.mark.parametrize("slot", [0, 1])
+@pytest.mark.parametrize("name", [layout.JOBS, layout.PAYLOADS])
+def test_a_page_that_stands_in_the_place_of_a_meta_page_is_read(
+    name: bytes, slot: int, many: Path, tmp_path: Path
+) -> None:
+    before = _jobs_of(many)
+    page = _pages_of(many, name)[1]
+
+    def swap(data: bytearray) -> None:
+        meta, leaf = (data[at * _PAGE : (at + 1) * _PAGE] for at in (slot, page))
+        data[slot * _PAGE : (slot + 1) * _PAGE] = leaf
+        data[page * _PAGE : (page + 1) * _PAGE] = meta
+
+    done = _repair(damaged_copy(many, tmp_path / "copy", swap))
+    assert {key: done.jobs.get(key) for key in before} == before
 
 
 @pytest.mark.parametrize("slots", [(0,), (1,), (0, 1)])

@@ -32,7 +32,7 @@ class WorkerNames:
     def __init__(self, salvage: Salvage, report: Report) -> None:
         self._salvage = salvage
         self._report = report
-        self._told: tuple[Counter[_Pair], Counter[_Pair]] | None = None
+        self._told: dict[int, list[str]] | None = None
         self.invented: dict[int, str] = {}
         """Names of numbers that have none any more."""
         forward = set(_pairs((number, name) for name, number in salvage.entries(layout.WORKERS)))
@@ -58,8 +58,12 @@ class WorkerNames:
         return self._names[number]
 
     def _settle(self, doubtful: set[_Pair]) -> None:
-        """Pairs that one of both databases has. Where neither number nor name has another,
-        the other database has lost it."""
+        """Pairs that one of both databases has. What other pages have both ways is right; else,
+        where neither number nor name has another, the other database has lost it."""
+        if not doubtful:
+            return
+        for number in sorted({number for number, _ in doubtful}):
+            self._add_witnessed(number)
         rivals = [
             (number, name)
             for number, name in sorted(doubtful)
@@ -67,36 +71,26 @@ class WorkerNames:
         ]
         numbers = Counter(number for number, _ in rivals)
         names = Counter(name for _, name in rivals)
-        contested: dict[int, list[str]] = {}
         for number, name in rivals:
             if numbers[number] == names[name] == 1:
                 self._add(number, name)
-            else:
-                contested.setdefault(number, []).append(name)
-        for number, candidates in contested.items():
-            self._decide(number, candidates)
-        if doubtful:
-            told = ", ".join(f"{number} {name!r}" for number, name in sorted(doubtful)[:10])
-            self._report(
-                Problem("worker names", f"their two databases do not agree, among others on {told}")
-            )
-
-    def _decide(self, number: int, candidates: list[str]) -> None:
-        """One of several names: that which older pages have, too. Never a guess."""
-        forward, backward = self._witnesses()
-        votes = Counter(
-            {name: forward[number, name] + backward[number, name] for name in candidates}
+        told = ", ".join(f"{number} {name!r}" for number, name in sorted(doubtful)[:10])
+        self._report(
+            Problem("worker names", f"their two databases do not agree, among others on {told}")
         )
-        (best, most), *others = votes.most_common(2)
-        if best not in self._numbers and all(most > fewer for _, fewer in others):
-            self._add(number, best)
+
+    def _add_witnessed(self, number: int) -> None:
+        """The name that pages, also old ones, have for a number, and the number for the name,
+        if it is one alone. Never a guess."""
+        if number not in self._names:
+            names = self._witnesses().get(number, ())
+            if len(names) == 1:
+                self._add(number, names[0])
 
     def _find(self, number: int) -> None:
-        """A number that has no name in either database: other pages may have both ways."""
-        forward, backward = self._witnesses()
-        found = [name for of, name in forward.keys() & backward.keys() if of == number]
-        if len(found) == 1 and found[0] not in self._numbers:
-            self._add(number, found[0])
+        """A number that has no name in either database, or several."""
+        self._add_witnessed(number)
+        if number in self._names:
             return
         name = f"unknown-worker-{number}"
         while name in self._numbers:
@@ -107,9 +101,11 @@ class WorkerNames:
             Problem("worker names", f"the worker with the number {number} is now {name!r}")
         )
 
-    def _witnesses(self) -> tuple[Counter[_Pair], Counter[_Pair]]:
+    def _witnesses(self) -> dict[int, list[str]]:
         if self._told is None:
-            self._told = self._salvage.witnesses()
+            self._told = {}
+            for number, name in self._salvage.witnesses():
+                self._told.setdefault(number, []).append(name)
         return self._told
 
     def _add(self, number: int, name: str) -> None:

@@ -13,17 +13,21 @@ from __future__ import annotations
 
 import os
 import sys
+from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator
 from itertools import pairwise
 from pathlib import Path
-from typing import Final, NamedTuple, Self
+from typing import Any, Final, NamedTuple, Self
 
-_HEAD: Final = 16  # bytes of a page before its pointers, and of a meta page before the meta
-_FRAME: Final = 8  # bytes of a node before its key
-_BRANCH, _LEAF, _OVERFLOW, _META = 0x01, 0x02, 0x04, 0x08
+HEAD: Final = 16
+"""Bytes of a page before its pointers, and of a meta page before the meta."""
+FRAME: Final = 8
+"""Bytes of a node before its key."""
+BRANCH, LEAF, OVERFLOW, META = 0x01, 0x02, 0x04, 0x08
 _KINDS: Final = 0xFF
-_BIG: Final = 0x01  # flags of a node: its value stands on pages of its own,
-_SUBDATA: Final = 0x02  # is a database
+_BIG: Final = 0x01  # flag of a node: its value stands on pages of its own
+SUBDATA: Final = 0x02
+"""Flag of a node: its value is a database."""
 
 _MAGIC: Final = 0xBEEFC0DE
 _VERSION: Final = 1
@@ -88,6 +92,29 @@ class Leaf(NamedTuple):
     nodes: list[Node]
 
 
+class Within:
+    """The keys that the holes of a tree may have had."""
+
+    def __init__(self, holes: Iterable[Hole]) -> None:
+        # They come by ascending keys, and none reaches into another, or both are the same.
+        holes = list(holes)
+        self._everything = any(hole.low is None and hole.high is None for hole in holes)
+        self._first = [hole.high for hole in holes if hole.low is None]
+        self._last = [hole.low for hole in holes if hole.high is None]
+        bounded = [h for h in holes if h.low is not None and h.high is not None]
+        self._lows: list[Any] = [hole.low for hole in bounded]
+        self._highs: list[Any] = [hole.high for hole in bounded]
+
+    def has(self, place: Any) -> bool:
+        """Whether one of them may have had that key. O(log n)."""
+        if self._everything:
+            return True
+        if any(place < high for high in self._first) or any(place >= low for low in self._last):
+            return True
+        at = bisect_right(self._lows, place) - 1
+        return at >= 0 and bool(place < self._highs[at])
+
+
 def as_number(key: bytes) -> int:
     """The place of a native number of 8 bytes. Raises `ValueError`."""
     if len(key) != 8:
@@ -144,7 +171,7 @@ class Pages:
                     raise ValueError("it is both free and in use")
                 seen.add(number)
                 page = self._sound_page(number)
-                if _kind(page) == _BRANCH:
+                if kind_of(page) == BRANCH:
                     children = _children(page, order)
                     ends = [place for _, place in children[1:]]
                     _check_places(ends, low, high)
@@ -181,7 +208,7 @@ class Pages:
 
     def nodes(self, page: bytes) -> list[Node]:
         """All of a leaf page. Raises `ValueError` where it is none that is sound."""
-        if _kind(page) != _LEAF:
+        if kind_of(page) != LEAF:
             raise ValueError("it is no leaf")
         words = memoryview(page).cast("H")
         found = []
@@ -189,7 +216,7 @@ class Pages:
         for at in _pointers(page):
             low, high, flags, key_length = words[at >> 1 : (at >> 1) + 4]
             length = low | high << 16
-            value_at = at + _FRAME + key_length
+            value_at = at + FRAME + key_length
             end = value_at + (8 if flags & _BIG else length)
             if end > len(page):
                 raise ValueError("an entry goes beyond it")
@@ -197,24 +224,24 @@ class Pages:
             value = page[value_at:end]
             if flags & _BIG:
                 value = self._big(_number(value), length)
-            found.append(Node(page[at + _FRAME : value_at], flags, value))
-        if filled != len(page) - _upper(page):
+            found.append(Node(page[at + FRAME : value_at], flags, value))
+        if filled != len(page) - upper_of(page):
             raise ValueError("its entries do not fill it")
         return found
 
     def _big(self, number: int, length: int) -> bytes:
         """A value on pages of its own."""
         first = self.page(number)
-        pages = -(-(_HEAD + length) // self.size)
+        pages = -(-(HEAD + length) // self.size)
         if (
             first is None
             or _number(first[:8]) != number
-            or _kind(first) != _OVERFLOW
+            or kind_of(first) != OVERFLOW
             or int.from_bytes(first[12:16], sys.byteorder) < pages
             or number + pages > self.count
         ):
             raise ValueError("the value of an entry is not where it should be")
-        return os.pread(self._file, length, number * self.size + _HEAD)
+        return os.pread(self._file, length, number * self.size + HEAD)
 
     def _sound_page(self, number: int) -> bytes:
         page = self.page(number) if number not in _SLOTS else None
@@ -222,8 +249,8 @@ class Pages:
             raise ValueError("there is no such page")
         if _number(page[:8]) != number:
             raise ValueError("it has the number of another")
-        if _kind(page) not in (_BRANCH, _LEAF):
-            raise ValueError(f"it is of the kind {_kind(page):#x}")
+        if kind_of(page) not in (BRANCH, LEAF):
+            raise ValueError(f"it is of the kind {kind_of(page):#x}")
         return page
 
     # --- Meta pages ---------------------------------------------------------
@@ -238,7 +265,7 @@ class Pages:
     def _meta(self, slot: int, size: int) -> Meta:
         page = os.pread(self._file, _META_BYTES, slot * size).ljust(_META_BYTES, b"\0")
         marks = (
-            _kind(page) == _META,
+            kind_of(page) == META,
             int.from_bytes(page[16:20], sys.byteorder) == _MAGIC,
             int.from_bytes(page[20:24], sys.byteorder) == _VERSION,
             int.from_bytes(page[40:44], sys.byteorder) == size,
@@ -270,6 +297,21 @@ class Pages:
         return found
 
 
+def kind_of(page: bytes) -> int:
+    """What a page says that it is."""
+    return int.from_bytes(page[10:12], sys.byteorder) & _KINDS
+
+
+def lower_of(page: bytes) -> int:
+    """Where the pointers of a page end."""
+    return int.from_bytes(page[12:14], sys.byteorder)
+
+
+def upper_of(page: bytes) -> int:
+    """Where its nodes begin."""
+    return int.from_bytes(page[14:16], sys.byteorder)
+
+
 def tree_of(data: bytes) -> Tree:
     """The tree of a database that is told in 48 bytes."""
     root = _number(data[40:48])
@@ -277,70 +319,22 @@ def tree_of(data: bytes) -> Tree:
     return Tree(None if root == _NO_ROOT else root, _number(data[32:40]), kind)
 
 
-def fitting_nodes(page: bytes) -> list[Node]:
-    """Those plain nodes and databases of a leaf page that are within it, whatever the others
-    are. For what no checksum confirms this is little to go by."""
-    lower = _lower(page)
-    if _kind(page) != _LEAF or not _HEAD < lower <= len(page):
-        return []
-    found = []
-    words = memoryview(page).cast("H")
-    for at in memoryview(page)[_HEAD : lower & ~1].cast("H"):
-        if at % 2 or not _HEAD <= at <= len(page) - _FRAME:
-            continue
-        low, high, flags, key_length = words[at >> 1 : (at >> 1) + 4]
-        value_at = at + _FRAME + key_length
-        end = value_at + (low | high << 16)
-        if end <= len(page) and flags in (0, _SUBDATA):
-            found.append(Node(page[at + _FRAME : value_at], flags, page[value_at:end]))
-    return found
-
-
 def is_tree(node: Node) -> bool:
     """Whether a node is a database with a name."""
-    return node.flags == _SUBDATA and len(node.value) == _TREE_BYTES
-
-
-def raw_nodes(page: bytes, key_length: int) -> Iterator[Node]:
-    """What looks like a plain node with a key of such a length, wherever it stands in a page
-    whose frame cannot be trusted. What was deleted may be among it."""
-    lower, upper = _lower(page), _upper(page)
-    at = upper if _HEAD <= lower <= upper < len(page) else _HEAD
-    pattern = bytes(2) + key_length.to_bytes(2, sys.byteorder)  # its flags and key length
-    at = page.find(pattern, at + 4)
-    while at >= 0:
-        if at % 2 == 0:
-            length = int.from_bytes(page[at - 4 : at - 2], sys.byteorder)
-            key_at = at + 4
-            end = key_at + key_length + length
-            if page[at - 2 : at] == b"\0\0" and end <= len(page):
-                yield Node(page[key_at : key_at + key_length], 0, page[key_at + key_length : end])
-        at = page.find(pattern, at + 1)
+    return node.flags == SUBDATA and len(node.value) == _TREE_BYTES
 
 
 def _number(data: bytes) -> int:
     return int.from_bytes(data, sys.byteorder)
 
 
-def _kind(page: bytes) -> int:
-    return int.from_bytes(page[10:12], sys.byteorder) & _KINDS
-
-
-def _lower(page: bytes) -> int:
-    return int.from_bytes(page[12:14], sys.byteorder)
-
-
-def _upper(page: bytes) -> int:
-    return int.from_bytes(page[14:16], sys.byteorder)
-
-
 def _pointers(page: bytes) -> list[int]:
     """Where the nodes of a page stand. Raises `ValueError`."""
-    lower, upper = _lower(page), _upper(page)
-    if not _HEAD < lower <= upper <= len(page) or lower % 2 or upper % 2:
+    lower, upper = lower_of(page), upper_of(page)
+    if not HEAD < lower <= upper <= len(page) or lower % 2 or upper % 2:
         raise ValueError("its bounds are none")
-    pointers = memoryview(page)[_HEAD:lower].cast("H").tolist()
-    if min(pointers) < upper or max(pointers) + _FRAME > len(page) or any(p % 2 for p in pointers):
+    pointers = memoryview(page)[HEAD:lower].cast("H").tolist()
+    if min(pointers) < upper or max(pointers) + FRAME > len(page) or any(p % 2 for p in pointers):
         raise ValueError("an entry is outside of it")
     return pointers
 
@@ -353,13 +347,13 @@ def _children(page: bytes, order: Order) -> list[tuple[int, Place]]:
     filled = 0
     for at in _pointers(page):
         low, high, highest, key_length = words[at >> 1 : (at >> 1) + 4]
-        end = at + _FRAME + key_length
+        end = at + FRAME + key_length
         if end > len(page):
             raise ValueError("a key goes beyond it")
         filled += end - at + 1 & ~1
-        place: Place = order(page[at + _FRAME : end]) if found else 0
+        place: Place = order(page[at + FRAME : end]) if found else 0
         found.append((low | high << 16 | highest << 32, place))
-    if filled != len(page) - _upper(page):
+    if filled != len(page) - upper_of(page):
         raise ValueError("its entries do not fill it")
     return found
 

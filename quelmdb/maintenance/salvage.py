@@ -8,12 +8,11 @@ hold what is older or deleted, and are left out where the list of them is sound.
 
 from __future__ import annotations
 
-from bisect import bisect_right
-from collections import Counter
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from functools import lru_cache
 from itertools import groupby, islice, pairwise, product
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 from quelmdb import layout
 from quelmdb.maintenance.pages import (
@@ -21,15 +20,16 @@ from quelmdb.maintenance.pages import (
     Hole,
     Leaf,
     Node,
+    Order,
     Pages,
     Tree,
+    Within,
     as_bytes,
     as_number,
-    fitting_nodes,
     is_tree,
-    raw_nodes,
     tree_of,
 )
+from quelmdb.maintenance.remains import fitting_nodes, raw_nodes
 from quelmdb.persistence import Problem
 from quelmdb.values import MAX_WORKER_BYTES
 
@@ -86,7 +86,7 @@ class Salvage:
         self._loose_chunks: dict[int, list[tuple[bytes, int]]] = {}
         holes = {name: self._survey(name) for name in (layout.JOBS, layout.PAYLOADS)}
         if any(holes.values()):
-            self._look_everywhere(_Within(holes[layout.JOBS]), _Within(holes[layout.PAYLOADS]))
+            self._look_everywhere(Within(holes[layout.JOBS]), Within(holes[layout.PAYLOADS]))
         self._candidates = lru_cache(64)(self._nodes_of)  # neighbours are asked for in turn
 
     # --- What there is ------------------------------------------------------
@@ -145,25 +145,27 @@ class Salvage:
             _, of, number = layout.split_payload_key(chunk.key)
             if of == part and chunk.value not in found.setdefault(number, []):
                 found[number].append(chunk.value)
-        # Whatever their numbers are, which may be damaged: their order and the checksum tell.
-        for pieces in islice(product(*(found[n] for n in sorted(found))), _MOST_TRIES):
-            content = b"".join(pieces)
-            if layout.fits_reference(reference, content):
-                return content
+        for candidates in (_of_lengths(found, reference), found):
+            # Whatever their numbers are, which may be damaged: their order and the checksum tell.
+            ways = product(*(candidates[number] for number in sorted(candidates)))
+            for pieces in islice(ways, _MOST_TRIES):
+                content = b"".join(pieces)
+                if layout.fits_reference(reference, content):
+                    return content
         raise layout.Damaged(f"what it has outside of its record (part {part}) is damaged")
 
-    def witnesses(self) -> tuple[Counter[tuple[int, str]], Counter[tuple[int, str]]]:
-        """What any page, also a free one, tells of the names of workers, which never change:
-        how often as name and number, how often as number and name. O(pages)."""
-        forward: Counter[tuple[int, str]] = Counter()
-        backward: Counter[tuple[int, str]] = Counter()
-        for number in range(2, self._pages.count):
+    def witnesses(self) -> set[tuple[int, str]]:
+        """Numbers and names of workers that the pages, also free ones, have both ways: as number
+        and name, and as name and number. They never change. O(pages)."""
+        forward: set[tuple[int, str]] = set()
+        backward: set[tuple[int, str]] = set()
+        for number in range(self._pages.count):
             for key, _, value in fitting_nodes(self._pages.page(number) or b""):
                 if len(value) == layout.NUMBER_BYTES and (pair := pair_of(value, key)):
-                    forward[pair] += 1
+                    forward.add(pair)
                 if len(key) == layout.NUMBER_BYTES and (pair := pair_of(key, value)):
-                    backward[pair] += 1
-        return forward, backward
+                    backward.add(pair)
+        return forward & backward
 
     # --- Trees --------------------------------------------------------------
 
@@ -195,7 +197,7 @@ class Salvage:
     def _unreferred(self) -> dict[bytes, Tree]:
         """The databases that a page tells of to which nothing refers, if it is one alone."""
         found = []
-        for number in range(2, self._pages.count):
+        for number in range(self._pages.count):
             if self._is_free(number):
                 continue
             nodes = fitting_nodes(self._pages.page(number) or b"")
@@ -223,8 +225,7 @@ class Salvage:
         return marks
 
     def _leaves(self, name: bytes) -> Iterator[Leaf | Hole]:
-        order = as_number if name in _NUMBERED else as_bytes
-        return self._pages.leaves(self._trees.get(name, EMPTY), order, self._free)
+        return self._pages.leaves(self._trees.get(name, EMPTY), _order_of(name), self._free)
 
     def _survey(self, name: bytes) -> list[Hole]:
         """The holes of a tree, the other pages of which are marked as reached."""
@@ -233,11 +234,17 @@ class Salvage:
             return [Hole(None, None, 0, "it is not found")]
         holes: list[Hole] = []
         count = 0
+        order = _order_of(name)
+        # As far as the sound pages on both sides: a key between two pages may be damaged, too.
+        last, unended = None, 0
         for found in self._leaves(name):
             if isinstance(found, Hole):
-                holes.append(found)
+                holes.append(found._replace(low=last, high=None))
                 self.problems.append(_problem(name, found))
             else:
+                first = order(found.nodes[0].key)
+                holes[unended:] = [hole._replace(high=first) for hole in holes[unended:]]
+                last, unended = order(found.nodes[-1].key), len(holes)
                 count += len(found.nodes)
                 self._reached[found.page] = 1
         self.damaged += holes
@@ -263,10 +270,10 @@ class Salvage:
             return _BROKEN
         return _WHOLE
 
-    def _look_everywhere(self, jobs: _Within, payloads: _Within) -> None:
+    def _look_everywhere(self, jobs: Within, payloads: Within) -> None:
         """Notes every record and chunk of the holes that is on pages which were not reached."""
         referred = {hole.page for hole in self.damaged}
-        for number in range(2, self._pages.count):
+        for number in range(self._pages.count):
             rank = _OF_NONE
             if number in referred:
                 rank = self._rank(number)
@@ -288,10 +295,11 @@ class Salvage:
         page = self._pages.page(number)
         if page is None or page.count(0) == len(page):
             return []
-        try:
-            return [node for node in self._pages.nodes(page) if len(node.key) in _KEYS]
-        except ValueError:
-            return [node for length in _KEYS for node in raw_nodes(page, length)]
+        with suppress(ValueError):
+            nodes = self._pages.nodes(page)
+            if all(len(node.key) in _KEYS for node in nodes):
+                return nodes
+        return [node for length in _KEYS for node in raw_nodes(page, length)]
 
     def _loose_record(self, job_id: int) -> Record:
         """The record that was chosen, read once more: only its page was noted."""
@@ -316,28 +324,6 @@ class Salvage:
 _KEYS: Final = (layout.NUMBER_BYTES, layout.PAYLOAD_KEY_BYTES)
 
 
-class _Within:
-    """The keys that the holes of a tree may have had."""
-
-    def __init__(self, holes: Iterable[Hole]) -> None:
-        # They come by ascending keys, and none reaches into the next.
-        holes = list(holes)
-        self._everything = any(hole.low is None and hole.high is None for hole in holes)
-        self._first = [hole.high for hole in holes if hole.low is None]
-        self._last = [hole.low for hole in holes if hole.high is None]
-        bounded = [h for h in holes if h.low is not None and h.high is not None]
-        self._lows: list[Any] = [hole.low for hole in bounded]
-        self._highs: list[Any] = [hole.high for hole in bounded]
-
-    def has(self, place: Any) -> bool:
-        if self._everything:
-            return True
-        if any(place < high for high in self._first) or any(place >= low for low in self._last):
-            return True
-        at = bisect_right(self._lows, place) - 1
-        return at >= 0 and bool(place < self._highs[at])
-
-
 def pair_of(number: bytes, name: bytes) -> tuple[int, str] | None:
     """Number and name of a worker, where they can be that."""
     value = layout.unpack_number(number) if len(number) == layout.NUMBER_BYTES else 0
@@ -348,6 +334,10 @@ def pair_of(number: bytes, name: bytes) -> tuple[int, str] | None:
     if not 0 < value <= layout.MAX_WORKER or not 0 < len(name) <= MAX_WORKER_BYTES:
         return None
     return value, text
+
+
+def _order_of(name: bytes) -> Order:
+    return as_number if name in _NUMBERED else as_bytes
 
 
 def _problem(name: bytes, hole: Hole) -> Problem:
@@ -365,6 +355,19 @@ def _is_sound(key: bytes, record: bytes) -> bool:
 def _version(key: bytes, record: bytes, rank: int) -> _Version:
     *_, updated_at, claim = layout.unpack_record(key, record)
     return rank, updated_at, claim
+
+
+def _of_lengths(found: dict[int, list[bytes]], reference: bytes) -> dict[int, list[bytes]]:
+    """Those chunks that have the numbers and lengths that they should have: there may be
+    others on old pages, or on damaged ones what only looks like some, or is cut too late."""
+    fitting: dict[int, list[bytes]] = {}
+    for number, length in enumerate(layout.chunk_lengths(reference)):
+        fitting[number] = [
+            chunk[:length] for chunk in found.get(number, ()) if len(chunk) >= length
+        ]
+        if not fitting[number]:
+            break
+    return fitting
 
 
 def part_of(chunk: Chunk) -> int:
