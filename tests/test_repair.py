@@ -682,6 +682,21 @@ def test_a_page_that_stands_in_the_place_of_a_meta_page_is_read(
     assert {key: done.jobs.get(key) for key in before} == before
 
 
+def test_a_meta_page_in_the_place_of_another_page_does_not_tell_the_size_of_pages(
+    many: Path, tmp_path: Path
+) -> None:
+    """Behind eight pages of 4 KiB it is where the second one of a file with 32 KiB would be."""
+
+    def swap(data: bytearray) -> None:
+        data[8 * _PAGE : 9 * _PAGE], data[_PAGE : 2 * _PAGE] = (
+            data[_PAGE : 2 * _PAGE],
+            data[8 * _PAGE : 9 * _PAGE],
+        )
+
+    with Pages(data_file(damaged_copy(many, tmp_path / "copy", swap))) as pages:
+        assert pages.size == _PAGE
+
+
 @pytest.mark.parametrize("slots", [(0,), (1,), (0, 1)])
 def test_without_meta_pages_jobs_and_names_are_found(
     slots: tuple[int, ...], many: Path, tmp_path: Path

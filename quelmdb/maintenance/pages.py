@@ -256,11 +256,14 @@ class Pages:
     # --- Meta pages ---------------------------------------------------------
 
     def _page_size(self) -> int:
-        """What most speaks for: it stands on both meta pages, and moves the second."""
-        sizes = [2**power for power in range(15, 8, -1)]
-        found = {size: sum(self._meta(slot, size).marks for slot in _SLOTS) for size in sizes}
-        best = max(sizes, key=lambda size: found[size])
-        return best if found[best] >= _ENOUGH else os.sysconf("SC_PAGE_SIZE")
+        """What most speaks for: it stands on both meta pages, and moves the second. A sound
+        one outweighs all others, which may stand in the place of another page."""
+        found = {}
+        for size in (2**power for power in range(15, 8, -1)):
+            marks = [self._meta(slot, size).marks for slot in _SLOTS]
+            found[size] = max(marks) == _MARKS, sum(marks)
+        best = max(found, key=lambda size: found[size])
+        return best if found[best][1] >= _ENOUGH else os.sysconf("SC_PAGE_SIZE")
 
     def _meta(self, slot: int, size: int) -> Meta:
         page = os.pread(self._file, _META_BYTES, slot * size).ljust(_META_BYTES, b"\0")
