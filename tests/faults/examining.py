@@ -24,18 +24,18 @@ from pathlib import Path
 from typing import Any, BinaryIO, Final, NamedTuple, TypeVar
 
 import quelmdb
-from quelmdb import Job, QuelmdbError, Status
+from quelmdb import Job, QuelmdbError
 from quelmdb.layout import OWNERS_FILE
 from quelmdb.maintenance.offline import check_unopened, repair_store
 from tests.damage import data_file
-from tests.faults.images import FIELDS, FLIP, STALE, Fields, Image, Specimen, fields_of, image
+from tests.faults.asking import listings, questions
+from tests.faults.images import FIELDS, STALE, Fields, Image, Specimen, image
 
 T = TypeVar("T")
 
 _CPU_SECONDS: Final = 10  # a page that is its own neighbour might keep LMDB going for ever
 _MEMORY: Final = 2**30
 _FEW: Final = 150  # of the jobs, which are asked for one by one
-_WORKERS: Final = ("mail", "first", "later", "big", "worker 5", None, "nobody")
 _NEW: Final = "new"
 _ID, _WORKER, _ARGUMENTS, _CREATED_AT = 0, 1, 2, 4  # among the fields
 
@@ -112,7 +112,7 @@ class _Examination:
         self.number = number
         self.kind = damaged.kind
         self._place = place
-        self._image = damaged
+        self.image = damaged
         self._verdict = Verdict(number, damaged.kind, damaged.where)
         self.answers: dict[str, Any] = {}
         self.told: set[int] = set()
@@ -138,7 +138,7 @@ class _Examination:
         path = self._place / "jobs.qdb"
         shutil.rmtree(path, ignore_errors=True)
         data_file(path).parent.mkdir(parents=True)
-        data_file(path).write_bytes(self._image.data)
+        data_file(path).write_bytes(self.image.data)
         (path / OWNERS_FILE).touch()
         inner, outer = os.pipe()
         pid = os.fork()
@@ -240,13 +240,13 @@ class _Child:
         with quelmdb.open(self._path, create=False, readonly=readonly) as store:
             for job_id in self._some(self._whole.versions):
                 self._told_jobs(f"find {job_id}", partial(_found, store, job_id))
-            for question, listing in _listings(store):
+            for question, listing in listings(store):
                 self._told_jobs(question, listing)
                 self._say("told", self._told)
             with store.snapshot() as snapshot:
                 self._told_jobs("snapshot", lambda: list(snapshot.all(after=500)))
                 self._told_jobs("snapshot, failed", lambda: list(snapshot.failed()))
-            for question, ask in _questions(store):
+            for question, ask in questions(store):
                 self._compare(question, partial(_unless_error, ask))
 
     def _told_jobs(self, question: str, ask: Callable[[], list[Job | None]]) -> None:
@@ -266,7 +266,7 @@ class _Child:
             return None
         ids = []
         for job in jobs:
-            fields = _unless_error(partial(fields_of, job)) if job else ()
+            fields = _unless_error(partial(self._whole.fields_of, job)) if job else ()
             if fields is None:
                 self._say("right", False)
                 self._say("errors", True)
@@ -314,7 +314,7 @@ class _Child:
 
     def _look_at_identity(self, job: Job) -> None:
         """What no verb but update changes."""
-        fields = _unless_error(partial(fields_of, job))
+        fields = _unless_error(partial(self._whole.fields_of, job))
         if fields and fields[_WORKER] not in (_NEW, "worker 1"):
             known = self._whole.versions.get(job.id or 0, ())
             if _identity(fields) not in map(_identity, known):
@@ -322,25 +322,37 @@ class _Child:
 
     def repair(self) -> None:
         """What could be read is in the repaired store, or set aside, and no job is altered."""
-        examination = self._examination
         done = repair_store(self._path)
         with quelmdb.open(self._path, create=False) as store:
             if problems := store.check():
                 self._say("failure", f"the repaired store has problems: {problems}")
-            jobs = {job.id or 0: fields_of(job) for job in store.all()}
-        older = 0
+            jobs = {job.id or 0: self._whole.fields_of(job) for job in store.all()}
+        kept, older = set(), 0
         for job_id, fields in jobs.items():
-            if fields[_WORKER] in done.invented.values() and job_id in self._whole.jobs:
-                fields = (job_id, self._whole.jobs[job_id][_WORKER], *fields[_WORKER + 1 :])
-            if fields != self._whole.jobs.get(job_id):
-                older += 1
-                if fields not in self._whole.versions.get(job_id, ()):
-                    self._say("failure", f"repaired, a job that never was: {_shortened(fields)}")
-        missing = examination.told - jobs.keys()
-        # Of several damaged places all is kept in pages that are set aside.
-        if missing and (examination.kind == FLIP or done.aside is None):
-            self._say("failure", f"lost by repair: {missing}")
+            known = self._whole.versions.get(job_id, ())
+            if known and fields[_WORKER] in done.invented.values():
+                fields = (job_id, known[0][_WORKER], *fields[_WORKER + 1 :])
+            if fields == self._whole.jobs.get(job_id):
+                kept.add(job_id)
+                continue
+            older += 1
+            if fields not in known:
+                self._say("failure", f"repaired, a job that never was: {_shortened(fields)}")
+        aside = done.aside.read_bytes() if done.aside else b""
+        lost = {
+            job_id
+            for job_id in self._whole.jobs.keys() - kept
+            if self._had(job_id)
+            and not all(piece.value in aside for piece in self._whole.pieces[job_id])
+        }
+        if lost:
+            self._say("failure", f"lost by repair: {lost}")
         self._say("repaired", (len(jobs), len(self._whole.jobs.keys() - jobs.keys()), older))
+
+    def _had(self, job_id: int) -> bool:
+        """Whether a job could be read of the image, or is whole on its pages."""
+        has = partial(self._examination.image.has, whole=self._whole)
+        return job_id in self._examination.told or all(map(has, self._whole.pieces[job_id]))
 
 
 _STAGES: Final[dict[Stage, Callable[[_Child], None]]] = {
@@ -353,34 +365,6 @@ _STAGES: Final[dict[Stage, Callable[[_Child], None]]] = {
 
 def _found(store: quelmdb.Store, job_id: int) -> list[Job | None]:
     return [store.find(job_id)]
-
-
-def _listings(store: quelmdb.Store) -> Iterator[tuple[str, Callable[[], list[Job | None]]]]:
-    yield "all", partial(list, store.all())
-    yield "all, reversed", partial(list, store.all(reverse=True, limit=99))
-    for status in Status:
-        yield f"{status}", partial(list, store.jobs(status))
-    for worker in _WORKERS:
-        yield f"{worker}", partial(list, store.all(worker, limit=30))
-        incomplete = store.incomplete(worker, limit=30, reverse=True)
-        yield f"{worker}, incomplete", partial(list, incomplete)
-
-
-def _questions(store: quelmdb.Store) -> Iterator[tuple[str, Callable[[], Any]]]:
-    yield "counts", store.counts
-    yield "workers", store.workers
-    yield "paused", store.paused
-    yield "next due", store.next_due
-    yield "ids", lambda: list(store.all().ids())
-    yield "info", lambda: _information(store)
-    for worker in _WORKERS:
-        yield f"counts of {worker}", partial(store.counts, worker)
-        yield f"length of {worker}", partial(len, store.completed(worker))
-
-
-def _information(store: quelmdb.Store) -> object:
-    info = store.info()
-    return info.counts, info.workers, info.paused, info.next_due, info.next_id, info.next_claim
 
 
 def _shortened(fields: Fields) -> str:

@@ -12,7 +12,8 @@ from typing import Any, Final, NamedTuple
 
 import quelmdb
 from quelmdb import Job
-from quelmdb.maintenance.pages import Leaf, Pages, as_number
+from quelmdb.layout import JOBS, PAYLOADS, split_payload_key
+from quelmdb.maintenance.pages import EMPTY, Leaf, Pages, as_bytes, as_number, is_tree, tree_of
 from quelmdb.testing import ManualClock
 from tests.damage import data_file, used_bytes
 
@@ -28,12 +29,24 @@ FIELDS: Final = (
     *("_claim", "_owner", "_result", "_error", "_failures", "_options"),
 )
 _fields: Final = attrgetter(*FIELDS)
+_DECODED: Final = ("_arguments", "_result", "_error", "_failures")
+_others: Final = attrgetter(*(name for name in FIELDS if name not in _DECODED))
 
 
 def fields_of(job: Job) -> Fields:
     """All that a job is, in a tenth of the time of `Job.as_dict`. Raises `DecodeError`."""
     _ = job.arguments  # with which all others are decoded
     return _fields(job)
+
+
+class Piece(NamedTuple):
+    """A record or a chunk."""
+
+    page: int
+    at: int
+    """Where its key begins on the page."""
+    key: bytes
+    value: bytes
 
 
 class Specimen(NamedTuple):
@@ -46,8 +59,22 @@ class Specimen(NamedTuple):
     older: dict[int, list[bytes]]
     """What stood on such pages before: as long as a lost write leaves it there."""
     jobs: dict[int, Fields]
+    pieces: dict[int, list[Piece]]
+    """The record of each job, and its chunks."""
     versions: dict[int, list[Fields]]
     """Every job as it ever was, also those that are destroyed."""
+    inline: dict[int, tuple[bytes, Fields]]
+    """Jobs that have nothing outside of their records: record, and the fields that are told
+    without decoding it."""
+
+    def fields_of(self, job: Job) -> Fields:
+        """As the function does it, which need not decode again what is the same. Raises
+        `DecodeError`."""
+        job_id = job.id or 0
+        known = self.inline.get(job_id)
+        if known is not None and known == (job._record, _others(job)):
+            return self.jobs[job_id]
+        return fields_of(job)
 
 
 class Image(NamedTuple):
@@ -56,6 +83,14 @@ class Image(NamedTuple):
     kind: str
     where: str
     data: bytes
+
+    def has(self, piece: Piece, whole: Specimen) -> bool:
+        """Whether it is in its place, or its page in the place of another."""
+        here = piece.page * PAGE + piece.at
+        if self.data.startswith(piece.key + piece.value, here):
+            return True
+        page = whole.data[piece.page * PAGE : (piece.page + 1) * PAGE]
+        return any(self.data.startswith(page, other * PAGE) for other in whole.used)
 
 
 def specimen(path: Path) -> Specimen:
@@ -69,6 +104,7 @@ def specimen(path: Path) -> Specimen:
         for _ in _transactions(store):
             clock.advance(1_000_000)
             files.append(data_file(path).read_bytes())
+            stored = {job.id or 0: (job._record, _others(job)) for job in store.all()}
             jobs = {job.id or 0: fields_of(job) for job in store.all()}
             for job_id, fields in jobs.items():
                 known = versions.setdefault(job_id, [])
@@ -77,7 +113,9 @@ def specimen(path: Path) -> Specimen:
         assert store.check() == []
     data = data_file(path).read_bytes()[: used_bytes(path)]
     used = _pages_in_use(path)
-    return Specimen(data, used, _older(data, files, used), jobs, versions)
+    pieces = _pieces(path, data)
+    inline = {job_id: known for job_id, known in stored.items() if len(pieces[job_id]) == 1}
+    return Specimen(data, used, _older(data, files, used), jobs, pieces, versions, inline)
 
 
 def _transactions(store: quelmdb.Store) -> Iterator[object]:
@@ -125,6 +163,25 @@ def _with_options() -> Iterator[Job]:
         due = start + timedelta(days=9_000 + n)
         yield Job("later", n, status="scheduled", run_at=due, max_attempts=3)
         yield Job("first", [n], priority=n, unique_key=f"key {n}")
+
+
+def _pieces(path: Path, data: bytes) -> dict[int, list[Piece]]:
+    found: dict[int, list[Piece]] = {}
+    with Pages(data_file(path)) as pages:
+        trees = {JOBS: EMPTY, PAYLOADS: EMPTY}
+        for leaf in pages.leaves(pages.metas[0].main, as_bytes, plain=False):
+            assert isinstance(leaf, Leaf)
+            trees |= {node.key: tree_of(node.value) for node in leaf.nodes if is_tree(node)}
+        for name, order in ((JOBS, as_number), (PAYLOADS, as_bytes)):
+            for leaf in pages.leaves(trees[name], order):
+                assert isinstance(leaf, Leaf)
+                for key, _, value in leaf.nodes:
+                    job_id = as_number(key) if name == JOBS else split_payload_key(key)[0]
+                    # The last one: what was deleted on a page lies before all of its nodes.
+                    place = data.rindex(key + value, 0, (leaf.page + 1) * PAGE)
+                    piece = Piece(leaf.page, place % PAGE, key, value)
+                    found.setdefault(job_id, []).append(piece)
+    return found
 
 
 def _pages_in_use(path: Path) -> list[int]:
@@ -190,13 +247,13 @@ def _lose_a_write(whole: Specimen, rng: random.Random, data: bytearray) -> str:
     return f"page {page} as it was before"
 
 
-FLIP: Final = "a flipped bit"
+FLIPS: Final = ("a flipped bit", "several of them")
 STALE: Final = "a lost write"
 _KINDS: Final[dict[str, Callable[[Specimen, random.Random, bytearray], str]]] = {
-    FLIP: _flip,
-    "several of them": _flip_several,
+    FLIPS[0]: _flip,
+    FLIPS[1]: _flip_several,
     "two pages swapped": _swap,
     "a zeroed sector": _zero_a_sector,
     STALE: _lose_a_write,
 }
-_WEIGHTS: Final = (6, 1, 1, 1, 1)
+_WEIGHTS: Final = (7, 1, 1, 1, 1)
