@@ -107,7 +107,9 @@ def backup_to_stream(opened: Opened, stream: Sink, directory: str | None) -> int
     """Writes the same as a tar archive, to be unpacked into an empty directory. It is made in a
     temporary one first (below `directory`, or where temporary files go), so that a slow reader
     of the stream keeps nobody waiting and no pages alive. Returns the bytes of its file."""
-    with tempfile.TemporaryDirectory(prefix="quelmdb-backup-", dir=directory) as place:
+    with tempfile.TemporaryDirectory(
+        prefix="quelmdb-backup-", dir=directory, ignore_cleanup_errors=True
+    ) as place:
         made = Path(place, "store")
         size = backup(opened, made)
         with tarfile.open(fileobj=stream, mode="w|") as archive:  # type: ignore[call-overload]

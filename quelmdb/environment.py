@@ -18,6 +18,7 @@ from weakref import WeakSet
 
 from quelmdb import layout
 from quelmdb.engine import (
+    Engine,
     Transaction,
     copy_compacted,
     databases_of,
@@ -77,8 +78,6 @@ class Environment:
         self._refuse_incomplete(2 * _SMALLEST_PAGE)
         if ephemeral and not readonly:
             self._prepare(check)
-        self._lmdb = open_engine(directory, ephemeral=ephemeral, readonly=readonly)
-        self._begin = self._lmdb.begin
         self.number = int(directory.name)
         """Of the generation."""
         self._uses: dict[object, int] = {}  # reads that are under way, with their threads
@@ -89,7 +88,10 @@ class Environment:
         self._gone: Callable[[], StoreError] | None = None
         self.is_gone = False
         """Whether it was closed, or left behind by a fork."""
+        engine: Engine | None = None
         try:
+            self._lmdb = engine = open_engine(directory, ephemeral=ephemeral, readonly=readonly)
+            self._begin = engine.begin
             info = self._lmdb.info()
             self.page_size = self._lmdb.stat()["psize"]
             self._refuse_incomplete((info["last_pgno"] + 1) * self.page_size)
@@ -100,7 +102,8 @@ class Environment:
                 self._lmdb.reader_check()
                 self._room = self._make_room()
         except BaseException as error:
-            self._lmdb.close()
+            if engine is not None:
+                engine.close()
             if is_foreign(error):
                 raise mapped_error(error, self._data) from error
             raise

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import signal
@@ -75,6 +76,30 @@ def test_a_stream_is_a_tar_archive_of_a_store(options: dict[str, Any], path: Pat
     with quelmdb.open(target, create=False) as copy:
         assert list(copy.all()) == jobs
         assert copy.check() == []
+
+
+def test_what_cannot_be_deleted_afterwards_hides_neither_success_nor_error(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rmdir = os.rmdir
+
+    def busy(name: Any, *args: Any, **options: Any) -> None:
+        if "quelmdb-backup-" in os.fspath(name):
+            raise OSError(errno.EBUSY, "a scanner has it open", name)
+        rmdir(name, *args, **options)
+
+    class Broken:
+        def write(self, data: bytes) -> None:
+            raise BrokenPipeError
+
+    with quelmdb.open(path) as store:
+        store.insert(Job("a"))
+        monkeypatch.setattr(os, "rmdir", busy)
+        stream = io.BytesIO()
+        assert store.backup(stream, directory=str(tmp_path)) > 0
+        assert stream.getvalue()
+        with pytest.raises(BrokenPipeError):
+            store.backup(Broken(), directory=str(tmp_path))
 
 
 def test_what_was_started_in_a_backup_can_be_claimed_there(path: Path) -> None:
