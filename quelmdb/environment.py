@@ -36,6 +36,7 @@ from quelmdb.errors import (
 from quelmdb.filesystem import FixedRoom, GrowingRoom, Room, allocate_all
 from quelmdb.holding import Held, held_by
 from quelmdb.names import Names
+from quelmdb.pages import Pages
 
 T = TypeVar("T")
 Work = Callable[["Environment", Transaction], T]
@@ -94,7 +95,7 @@ class Environment:
             self._begin = engine.begin
             info = self._lmdb.info()
             self.page_size = self._lmdb.stat()["psize"]
-            self._refuse_incomplete((info["last_pgno"] + 1) * self.page_size)
+            self._refuse_incomplete((info["last_pgno"] + 1) * self.page_size, engine)
             self.capacity: int | None = info["map_size"] if ephemeral else None
             self.databases = opened_databases(self._lmdb, check, readonly=readonly)
             self.names = Names(self.databases)
@@ -349,16 +350,21 @@ class Environment:
             return GrowingRoom(self._data, self.used_bytes())
         return FixedRoom(self._data, self.capacity)
 
-    def _refuse_incomplete(self, size: int) -> None:
+    def _refuse_incomplete(self, size: int, engine: Engine | None = None) -> None:
         found = self._data.stat().st_size
-        if found < size:
-            raise CorruptStoreError(
-                f"{self._data} is incomplete: {found:,} bytes of at least {size:,}; restore it "
-                "from a backup",
-                path=str(self._data),
-                expected=size,
-                found=found,
-            )
+        if found >= size:
+            return
+        if engine is not None and not self.ephemeral:
+            with engine.begin(), Pages(self._data) as pages:  # what is free stays free
+                if pages.ends_with_free_pages():
+                    return
+        raise CorruptStoreError(
+            f"{self._data} is incomplete: {found:,} bytes of at least {size:,}; restore it "
+            "from a backup",
+            path=str(self._data),
+            expected=size,
+            found=found,
+        )
 
     def _refuse_incomplete_copy(self, transaction: Transaction, directory: Path) -> None:
         """Where a page is damaged a walk may pass over those below it: the copy would be sound,

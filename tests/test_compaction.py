@@ -18,9 +18,9 @@ from quelmdb import DiskError, Job, Status, compaction, layout
 from quelmdb.environment import Superseded
 from quelmdb.lockfile import LockFile
 from quelmdb.maintenance.offline import repair_store
-from quelmdb.maintenance.pages import Pages
 from quelmdb.maintenance.salvage import Salvage
 from quelmdb.opening import Opener
+from quelmdb.pages import Pages
 from tests import compacting
 from tests.children import in_child
 from tests.compacting import CAPACITY, fill, generations

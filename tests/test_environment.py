@@ -1,7 +1,12 @@
-"""A generation that is being opened: an interrupt at any line leaves nothing open."""
+"""A generation that is being opened: what it refuses, and that an interrupt leaves nothing open."""
 
 from __future__ import annotations
 
+import os
+import random
+import resource
+import shutil
+import signal
 import sys
 from pathlib import Path
 from types import FrameType
@@ -11,9 +16,11 @@ import lmdb
 import pytest
 
 import quelmdb
-from quelmdb import environment, layout
+from quelmdb import CorruptStoreError, Job, environment, layout
 from quelmdb.engine import Engine, open_engine
 from quelmdb.environment import Environment
+from tests.children import in_child
+from tests.damage import data_file, used_bytes
 
 
 @pytest.mark.parametrize("readonly", [False, True])
@@ -57,3 +64,45 @@ def test_an_interrupt_at_any_line_of_opening_leaves_no_engine_open(
             engines[0].close()
             break
     assert 5 < lines < 99
+
+
+def _destroy_without_room(path: Path, rng: random.Random) -> None:
+    """As on a disk that has no space for the reserve."""
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    size = data_file(path).stat().st_size + 2**20
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+    with quelmdb.open(path) as store:
+        ids = list(store.all().ids())
+        first = rng.randrange(len(ids))
+        store.destroy_many(ids[first : first + rng.randrange(400)])
+
+
+def test_a_file_that_lacks_only_pages_that_are_free_is_complete(tmp_path: Path) -> None:
+    """LMDB does not write what it takes and frees in one transaction: such pages, behind the
+    last one that was written, are counted, and are in no file that could not be extended."""
+    short = 0
+    for seed in range(30):
+        rng = random.Random(seed)
+        path, copy = tmp_path / f"{seed}", tmp_path / f"{seed}.copy"
+        with quelmdb.open(path) as store:
+            store.insert_many(
+                Job(f"a{n % 9}", rng.randbytes(rng.choice((5, 500, 900, 3000))), priority=n % 2)
+                for n in range(rng.randrange(50, 1000))
+            )
+            store.backup(copy)
+        in_child(_destroy_without_room, copy, rng)
+        missing = used_bytes(copy) - data_file(copy).stat().st_size
+        with quelmdb.open(copy, readonly=True) as store:
+            jobs = list(store.all())
+            assert store.check() == []
+        if missing > 0:
+            short += 1
+            cut = shutil.copytree(copy, tmp_path / f"{seed}.cut")
+            os.truncate(data_file(cut), data_file(cut).stat().st_size - 4096)
+            with pytest.raises(CorruptStoreError, match="incomplete"):
+                quelmdb.open(cut)
+        with quelmdb.open(copy) as store:
+            store.insert_many(Job("c", n) for n in range(1000))
+            assert list(store.all())[: len(jobs)] == jobs
+            assert store.check() == []
+    assert short

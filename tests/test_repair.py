@@ -16,9 +16,9 @@ import pytest
 import quelmdb
 from quelmdb import Job, UnsupportedFormatError, codec, layout
 from quelmdb.layout import pack_number
-from quelmdb.maintenance.pages import BRANCH, Hole, Pages, as_bytes, as_number, kind_of
 from quelmdb.maintenance.repair import Repaired, repair
 from quelmdb.maintenance.salvage import Chunk, Salvage
+from quelmdb.pages import BRANCH, Hole, Pages, as_bytes, as_number, kind_of
 from quelmdb.records import references
 from quelmdb.values import time_of
 from tests.damage import Raw, damaged_copy, data_file, raw, used_bytes

@@ -11,9 +11,9 @@ from quelmdb.engine import Database, Transaction, structural_problems
 from quelmdb.environment import Environment
 from quelmdb.errors import QuelmdbError
 from quelmdb.job import Job
-from quelmdb.maintenance.pages import Pages
 from quelmdb.maintenance.salvage import pair_of
 from quelmdb.names import Names
+from quelmdb.pages import Pages
 from quelmdb.persistence import Problem
 from quelmdb.records import read_job, references
 from quelmdb.status import Status

@@ -17,9 +17,9 @@ from quelmdb.filesystem import sync_directory
 from quelmdb.generations import Generations
 from quelmdb.lockfile import LockFile
 from quelmdb.maintenance.check import check_pages_at_opening
-from quelmdb.maintenance.pages import Pages
 from quelmdb.maintenance.repair import Progress, Repaired, repair
 from quelmdb.maintenance.salvage import Salvage
+from quelmdb.pages import Pages
 from quelmdb.persistence import Problem
 
 

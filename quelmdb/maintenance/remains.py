@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from itertools import pairwise
 from typing import Final, NamedTuple
 
-from quelmdb.maintenance.pages import (
+from quelmdb.pages import (
     BRANCH,
     FRAME,
     HEAD,

@@ -24,10 +24,10 @@ from quelmdb.extras import decoded_options, unpacked
 from quelmdb.filesystem import sync_directory
 from quelmdb.identity import new_meta
 from quelmdb.maintenance.numbers import Used, WorkerNames
-from quelmdb.maintenance.pages import Pages
 from quelmdb.maintenance.rebuild import NOBODY, Rebuilt, Whole
 from quelmdb.maintenance.salvage import Chunk, Record, Salvage, part_of
 from quelmdb.options import PLAIN
+from quelmdb.pages import Pages
 from quelmdb.persistence import Problem
 from quelmdb.records import decoder, references
 from quelmdb.values import MAX_ID, MAX_OWNER, error_text, time_of

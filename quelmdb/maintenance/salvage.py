@@ -11,11 +11,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from functools import lru_cache
-from itertools import groupby, islice, pairwise, product
+from itertools import groupby, islice, product
 from typing import Final, NamedTuple
 
 from quelmdb import layout
-from quelmdb.maintenance.pages import (
+from quelmdb.maintenance.remains import fitting_nodes, raw_nodes
+from quelmdb.pages import (
     EMPTY,
     Hole,
     Leaf,
@@ -29,7 +30,6 @@ from quelmdb.maintenance.pages import (
     is_tree,
     tree_of,
 )
-from quelmdb.maintenance.remains import fitting_nodes, raw_nodes
 from quelmdb.persistence import Problem
 from quelmdb.values import MAX_WORKER_BYTES
 
@@ -209,19 +209,13 @@ class Salvage:
     def _free_pages(self, tree: Tree) -> bytearray | None:
         """A mark for every page of the file that is free; None where that is not certain."""
         marks = bytearray(self._pages.count)
-        for leaf in self._pages.leaves(tree, as_number):
-            if isinstance(leaf, Hole):
-                self.problems.append(_problem(b"free pages", leaf))
-                return None
-            for _, _, value in leaf.nodes:
-                length, *free = layout.unpack_numbers(value[: len(value) // 8 * 8]) or [0]
-                descends = all(a > b for a, b in pairwise(free))
-                if len(value) != 8 * length + 8 or not descends:
-                    self.problems.append(Problem("structure", "the list of free pages is damaged"))
-                    return None
-                for page in free:
-                    if page < len(marks):  # free ones may be beyond the end of the file
-                        marks[page] = 1
+        try:
+            for page in self._pages.free(tree):
+                if page < len(marks):  # free ones may be beyond the end of the file
+                    marks[page] = 1
+        except ValueError as error:
+            self.problems.append(Problem("structure", str(error)))
+            return None
         return marks
 
     def _leaves(self, name: bytes) -> Iterator[Leaf | Hole]:

@@ -13,7 +13,7 @@ from typing import Any, Final, NamedTuple
 import quelmdb
 from quelmdb import Job
 from quelmdb.layout import JOBS, PAYLOADS, split_payload_key
-from quelmdb.maintenance.pages import EMPTY, Leaf, Pages, as_bytes, as_number, is_tree, tree_of
+from quelmdb.pages import EMPTY, Leaf, Pages, as_bytes, as_number, is_tree, tree_of
 from quelmdb.testing import ManualClock
 from tests.damage import data_file, used_bytes
 

@@ -15,6 +15,7 @@ import os
 import sys
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final, NamedTuple, Self
@@ -64,6 +65,7 @@ class Meta(NamedTuple):
     transaction: int
     free: Tree
     main: Tree
+    last_page: int
     marks: int
     """How many of those that every meta page has are right."""
 
@@ -190,6 +192,28 @@ class Pages:
             else:
                 yield Leaf(number, nodes)
 
+    def free(self, tree: Tree) -> Iterator[int]:
+        """The pages that a list of free ones names. Raises `ValueError` where it is damaged."""
+        for leaf in self.leaves(tree, as_number):
+            if isinstance(leaf, Hole):
+                raise ValueError(f"page {leaf.page} of free pages: {leaf.reason}")
+            for _, _, value in leaf.nodes:
+                length, *free = memoryview(value[: len(value) // 8 * 8]).cast("Q").tolist() or [0]
+                descends = all(a > b for a, b in pairwise(free))
+                if len(value) != 8 * length + 8 or not descends:
+                    raise ValueError("the list of free pages is damaged")
+                yield from free
+
+    def ends_with_free_pages(self) -> bool:
+        """Whether all pages that the file lacks are free: LMDB does not write what it takes and
+        frees in one transaction. To be asked in a read transaction, where others write."""
+        first = self._bytes // self.size
+        for meta in self.metas[:1]:
+            with suppress(ValueError):
+                free = {page for page in self.free(meta.free) if first <= page <= meta.last_page}
+                return first >= len(_SLOTS) and len(free) == meta.last_page + 1 - first
+        return False
+
     def problems_at_opening(self, names: Iterable[bytes]) -> list[str]:
         """What is wrong with the pages that LMDB reads to open the file and the databases of
         these `names`: it believes whatever stands there. O(1)."""
@@ -274,7 +298,7 @@ class Pages:
             int.from_bytes(page[40:44], sys.byteorder) == size,
         )
         free, main = tree_of(page[_FREE_AT:_MAIN_AT]), tree_of(page[_MAIN_AT:])
-        return Meta(_number(page[144:152]), free, main, sum(marks))
+        return Meta(_number(page[144:152]), free, main, _number(page[136:144]), sum(marks))
 
     def _metas(self) -> list[Meta]:
         found = []
