@@ -112,7 +112,7 @@ def specimen(path: Path) -> Specimen:
                     known.append(fields)
         assert store.check() == []
     data = data_file(path).read_bytes()[: used_bytes(path)]
-    used = _pages_in_use(path)
+    used = pages_in_use(path)
     pieces = _pieces(path, data)
     inline = {job_id: known for job_id, known in stored.items() if len(pieces[job_id]) == 1}
     return Specimen(data, used, _older(data, files, used), jobs, pieces, versions, inline)
@@ -184,7 +184,7 @@ def _pieces(path: Path, data: bytes) -> dict[int, list[Piece]]:
     return found
 
 
-def _pages_in_use(path: Path) -> list[int]:
+def pages_in_use(path: Path) -> list[int]:
     """All but those that the list of free pages names."""
     with Pages(data_file(path)) as pages:
         free: set[int] = set()
