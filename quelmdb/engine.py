@@ -23,6 +23,8 @@ from quelmdb import layout
 from quelmdb.engine_errors import MAX_READERS, mapped_error
 from quelmdb.errors import StoreFullError
 from quelmdb.filesystem import allocate_all, fill_holes, sync_directory, sync_file
+from quelmdb.layout import NUMBER_BYTES
+from quelmdb.pages import HEAD, META_BYTES
 
 Transaction: TypeAlias = "lmdb.Transaction[bytes]"
 Cursor: TypeAlias = "lmdb.Cursor[bytes]"
@@ -38,12 +40,6 @@ _LOCK_BYTES: Final = 128 + 64 * MAX_READERS  # of the lock file: a head and the 
 # chosen here bounds the file for as long as this process has it open. The smaller
 # ones are for processes whose address space is limited.
 _MAP_SIZES: Final = tuple(2**power for power in (40, 38, 36, 34, 32, 30, 28, 26))
-
-# Of a meta page (MDB_meta in mdb.c): where it begins, behind the head of the page, and its size,
-# up to the number of its transaction, which comes last.
-_META_AT: Final = 16
-_META_BYTES: Final = 136
-_META_NUMBER_BYTES: Final = 8
 
 _COPIED_AT_A_TIME: Final = 10_000  # items
 
@@ -247,10 +243,9 @@ def settle(engine: Engine, directory: Path) -> None:
     size = engine.stat()["psize"]
     descriptor = os.open(directory / layout.DATA_FILE, os.O_RDWR | os.O_CLOEXEC)
     try:
-        meta = os.pread(descriptor, _META_BYTES, last % 2 * size + _META_AT)
-        number = (last - 1).to_bytes(_META_NUMBER_BYTES, sys.byteorder)
-        meta = meta[:-_META_NUMBER_BYTES] + number
-        os.pwrite(descriptor, meta, (last - 1) % 2 * size + _META_AT)
+        meta = os.pread(descriptor, META_BYTES - HEAD, last % 2 * size + HEAD)
+        meta = meta[:-NUMBER_BYTES] + layout.pack_number(last - 1)
+        os.pwrite(descriptor, meta, (last - 1) % 2 * size + HEAD)
         os.fsync(descriptor)
     finally:
         os.close(descriptor)

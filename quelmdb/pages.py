@@ -33,7 +33,8 @@ SUBDATA: Final = 0x02
 _MAGIC: Final = 0xBEEFC0DE
 _VERSION: Final = 1
 _SLOTS: Final = (0, 1)  # of the meta pages
-_META_BYTES: Final = 152
+META_BYTES: Final = 152
+"""Of a meta page, up to the number of its transaction, which comes last."""
 _FREE_AT, _MAIN_AT = 40, 88  # where the trees stand in a meta page
 _TREE_BYTES: Final = 48
 _NO_ROOT: Final = 2**64 - 1
@@ -290,7 +291,7 @@ class Pages:
         return best if found[best][1] >= _ENOUGH else os.sysconf("SC_PAGE_SIZE")
 
     def _meta(self, slot: int, size: int) -> Meta:
-        page = os.pread(self._file, _META_BYTES, slot * size).ljust(_META_BYTES, b"\0")
+        page = os.pread(self._file, META_BYTES, slot * size).ljust(META_BYTES, b"\0")
         marks = (
             kind_of(page) == META,
             int.from_bytes(page[16:20], sys.byteorder) == _MAGIC,

@@ -78,8 +78,9 @@ def _round(peer: Peer, count: int, scale: Scale, directory: Path) -> tuple[float
         except BaseException:
             _raise_first([*producers, *consumers])
             raise
-        begun = time.monotonic()
-        busy = sum(producer.result() for producer in producers)
+        told = [producer.result() for producer in producers]
+        busy = sum(errors for errors, _ in told)
+        begun = min(begun for _, begun in told)  # this process may be told late
         taken: list[int] = []
         ended = begun
         for consumer in consumers:
@@ -101,16 +102,18 @@ def _raise_first(futures: Sequence[Future[Any]]) -> None:
             future.result()
 
 
-def _produce(name: str, path: Path, first: int, count: int) -> int:
+def _produce(name: str, path: Path, first: int, count: int) -> tuple[int, float]:
+    """Errors, and when it began."""
     peer = PEERS[name]
     with peer.open(path, 0) as queue:
         rows = list(map(queued, range(first, first + count)))
         shared().gate.wait()
+        begun = time.monotonic()
         errors = 0
         for row in rows:
             _, again = _patiently(queue, partial(queue.insert, row))
             errors += again
-    return errors
+    return errors, begun
 
 
 def _consume(name: str, path: Path, jobs: int) -> tuple[list[int], int, float]:
