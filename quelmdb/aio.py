@@ -105,6 +105,9 @@ class AsyncReader:
     async def find(self, job_or_id: Job | int | None) -> Job | None:
         return self._reader.find(job_or_id)
 
+    async def started_at(self, job_or_id: Job | int | None) -> datetime | None:
+        return self._reader.started_at(job_or_id)
+
     async def counts(self, worker: WorkerFilter = ANY) -> dict[Status, int]:
         return self._reader.counts(worker)
 

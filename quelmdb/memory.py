@@ -69,6 +69,10 @@ class _MemoryReader(Reader):
         stored = self._read(lambda table: table.jobs.get(job_id) if job_id else None)
         return None if stored is None else decoded(stored)
 
+    def started_at(self, job_or_id: Job | int | None) -> datetime | None:
+        job_id = id_of(job_or_id)
+        return self._read(lambda table: table.started_at(job_id) if job_id else None)
+
     def jobs(
         self, *statuses: Status | str, worker: WorkerFilter = ANY, **page: Unpack[Page]
     ) -> JobView:

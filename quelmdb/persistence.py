@@ -142,6 +142,11 @@ class Reader(ABC):
         """As `Persistence.find`. O(log n)."""
 
     @abstractmethod
+    def started_at(self, job_or_id: Job | int | None) -> datetime | None:
+        """When the claim was made by which a job is started; None where it is not. What its worker
+        tells of its progress changes `updated_at`, and not this. O(log n)."""
+
+    @abstractmethod
     def jobs(
         self, *statuses: Status | str, worker: WorkerFilter = ANY, **page: Unpack[Page]
     ) -> JobView:

@@ -12,6 +12,7 @@ import logging
 import threading
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator
+from datetime import datetime
 from itertools import chain
 from typing import Final, NamedTuple, TypeVar, Unpack
 
@@ -30,7 +31,8 @@ from quelmdb.layout import STATUS_CODES, STATUSES, Damaged, pack_number, unpack_
 from quelmdb.persistence import IdView, JobView, Page, Reader, Snapshot
 from quelmdb.records import read_job, read_jobs
 from quelmdb.status import Status, status_of
-from quelmdb.values import ANY, WorkerFilter, check_id, worker_name
+from quelmdb.stored import verified
+from quelmdb.values import ANY, WorkerFilter, check_id, time_of, worker_name
 
 T = TypeVar("T")
 
@@ -92,6 +94,23 @@ class StoreReader(Reader):
             return read_job(transaction, databases, environment.names, key, record)
 
         return self._read(work)
+
+    def started_at(self, job_or_id: Job | int | None) -> datetime | None:
+        job_id = id_of(job_or_id)
+        if job_id is None:
+            self._raise_if_ended()
+            return None
+        key = pack_number(job_id)
+
+        def work(environment: Environment, transaction: Transaction) -> int | None:
+            record = transaction.get(key, db=environment.databases.jobs)
+            if record is None:
+                return None
+            stored = verified(job_id, key, record)
+            return stored.since if stored.status is Status.STARTED else None
+
+        since = self._read(work)
+        return None if since is None else time_of(since)
 
     def jobs(
         self, *statuses: Status | str, worker: WorkerFilter = ANY, **page: Unpack[Page]

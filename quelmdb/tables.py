@@ -52,6 +52,13 @@ class Table:
         self.next_id = 1
         self.next_claim = 1
 
+    def started_at(self, job_id: int) -> datetime | None:
+        """Since when a job is started; None where it is not."""
+        job = self.jobs.get(job_id)
+        if job is None or job.status is not Status.STARTED:
+            return None
+        return self.holds.get(job_id, NO_HOLD).since or job.updated_at
+
     def copy(self) -> Table:
         """Another table of the same jobs, for a snapshot. O(n)."""
         copy = Table()

@@ -80,6 +80,9 @@ class LoopStore(JobStore):
     def find(self, job_or_id: Job | int | None) -> Job | None:
         return self.ask(lambda: self.store.find(job_or_id))
 
+    def started_at(self, job_or_id: Job | int | None) -> datetime | None:
+        return self.ask(lambda: self.store.started_at(job_or_id))
+
     def jobs(
         self, *statuses: Status | str, worker: WorkerFilter = ANY, **page: Unpack[Page]
     ) -> JobView:
@@ -299,6 +302,9 @@ class _Snapshot(Snapshot):
 
     def find(self, job_or_id: Job | int | None) -> Job | None:
         return self._ask(lambda: self._snapshot.find(job_or_id))
+
+    def started_at(self, job_or_id: Job | int | None) -> datetime | None:
+        return self._ask(lambda: self._snapshot.started_at(job_or_id))
 
     def jobs(
         self, *statuses: Status | str, worker: WorkerFilter = ANY, **page: Unpack[Page]

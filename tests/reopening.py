@@ -63,6 +63,9 @@ class ReopeningStore(JobStore):
     def find(self, job_or_id: Job | int | None) -> Job | None:
         return self.read(lambda store: store.find(job_or_id))
 
+    def started_at(self, job_or_id: Job | int | None) -> datetime | None:
+        return self.read(lambda store: store.started_at(job_or_id))
+
     def jobs(
         self, *statuses: Status | str, worker: WorkerFilter = ANY, **page: Unpack[Page]
     ) -> JobView:

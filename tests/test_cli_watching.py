@@ -14,6 +14,7 @@ import termios
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +66,22 @@ def test_once_prints_one_frame_that_fits_and_has_no_control_characters(path: str
     assert "evil\\x1b[31m\\nna" in text
 
 
+def test_a_running_job_is_as_old_as_its_claim_whatever_is_told_of_its_progress(
+    path: str,
+) -> None:
+    before = datetime.now(UTC)
+    with quelmdb.open(path, clock=lambda: int((before.timestamp() - 7200) * 1e6)) as store:
+        (claimed,) = store.claim("mail.welcome")
+    with quelmdb.open(path) as store:
+        store.progress(claimed, 1, 2)
+    (running, _) = json.loads(invoke("top", path, "--once", "--json").stdout)["running"]
+    assert running["id"] == claimed.id
+    assert datetime.fromisoformat(running["started_at"]) < before
+    assert datetime.fromisoformat(running["updated_at"]) >= before
+    (line,) = (line for line in invoke("top", path, "--once").stdout.splitlines() if "1/2" in line)
+    assert " 2 h" in line
+
+
 def test_once_as_json_is_one_object(path: str) -> None:
     assert in_child(claim_and_die, path, method="spawn") == 3
     facts = json.loads(invoke("top", path, "--once", "--json").stdout)
@@ -74,6 +91,7 @@ def test_once_as_json_is_one_object(path: str) -> None:
     assert [(job["id"], job["alive"]) for job in facts["running"]] == [(3, False), (5, True)]
     assert facts["running"][0]["pid"] in facts["dead_owners"]
     assert facts["running"][1]["pid"] is None
+    assert facts["running"][0]["started_at"] == facts["running"][0]["updated_at"]
     assert [(job["id"], job["error"]) for job in facts["failed"]] == [
         (2, "SMTPError: no such host")
     ]

@@ -108,6 +108,8 @@ class TwoStores(RuleBasedStateMachine):
         assert _everything(self.store) == _everything(self.model)
         assert self.store.next_due() == self.model.next_due()
         assert self.store.paused() == self.model.paused()
+        for job in self.model.jobs(Status.STARTED):
+            assert self.store.started_at(job) == self.model.started_at(job)
 
     def a_claimed_job(self, data: st.DataObject) -> Job:
         """Mostly one that is still held."""

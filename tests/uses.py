@@ -26,6 +26,7 @@ READS: Final[dict[str, Callable[[Reader], object]]] = {
     "failed": lambda reader: len(reader.failed("a").ids()),
     "find": lambda reader: reader.find(1),
     "incomplete": lambda reader: next(iter(reader.incomplete().ids()), None),
+    "started_at": lambda reader: reader.started_at(1),
     "jobs": lambda reader: _look(reader.jobs(Status.QUEUED, after=1, reverse=True)),
     "workers": lambda reader: reader.workers(),
 }

@@ -35,6 +35,7 @@ class Running(NamedTuple):
     """A started job, and who has it."""
 
     job: Job
+    since: datetime | None
     pid: int | None
     """None: it has no owner."""
     alive: bool
@@ -92,7 +93,7 @@ class Watch:
             ended = {owner.number: owner.pid for owner in owners.values() if not owner.alive}
             sought = snapshot.jobs(Status.STARTED, limit=HELD) if ended else ()
             holding = {job.owner for job in sought}
-        running = [_running(job, owners) for job in started]
+            running = [_running(job, snapshot.started_at(job), owners) for job in started]
         dead = [pid for number, pid in ended.items() if number in holding]
         return Look(info, rates, oldest, running, failed, dead, readers)
 
@@ -130,11 +131,11 @@ class Watch:
         return [Reading(holder, now - first) for holder, first in seen]
 
 
-def _running(job: Job, owners: dict[int, Any]) -> Running:
+def _running(job: Job, since: datetime | None, owners: dict[int, Any]) -> Running:
     owner = owners.get(job.owner)
     if owner is None:  # struck out, or of none
-        return Running(job, None, job.owner == 0)
-    return Running(job, owner.pid, owner.alive)
+        return Running(job, since, None, job.owner == 0)
+    return Running(job, since, owner.pid, owner.alive)
 
 
 def as_json(look: Look) -> dict[str, Any]:
@@ -155,7 +156,13 @@ def as_json(look: Look) -> dict[str, Any]:
         "rates": look.rates and look.rates._asdict(),
         "oldest_queued": look.oldest and _job_facts(look.oldest),
         "running": [
-            {**_job_facts(one.job), "pid": one.pid, "alive": one.alive} for one in look.running
+            {
+                **_job_facts(one.job),
+                "started_at": _text(one.since),
+                "pid": one.pid,
+                "alive": one.alive,
+            }
+            for one in look.running
         ],
         "failed": [{**_job_facts(job), "error": error_of(job, 200)} for job in look.failed],
         "dead_owners": look.dead,

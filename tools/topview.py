@@ -35,7 +35,8 @@ HELP: Final = (
     "?                  this",
     "q                  quit",
     "",
-    "Rates are those of the last 5 seconds. `age` is since a job last changed.",
+    "Rates are those of the last 5 seconds. `age` is since a running job was claimed,",
+    "and since a failed one failed.",
     "A job of a dead process is red: the next claim of any runner takes it back.",
     "Readers that are listed keep old pages: while they do the file grows.",
     "The store is open for reading only, but for the moment of a change.",
@@ -172,7 +173,7 @@ def _running_rows(look: Look, selected: int | None, width: int) -> list[Text]:
     for one in look.running:
         pid = "-" if one.pid is None else str(one.pid)
         style = "" if one.alive else "red"
-        cells = [Cell(pid, -8, style), Cell(age(one.job.updated_at), -8)]
+        cells = [Cell(pid, -8, style), Cell(age(one.since), -8)]
         about = _progress(one.job) + arguments_of(one.job, width)
         rows.append(_job_row(one.job, [*cells, _tries(one.job)], about, selected, width, style))
     return rows

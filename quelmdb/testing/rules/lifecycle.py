@@ -36,6 +36,7 @@ USES: dict[str, Callable[[JobStore], object]] = {
     "ids": lambda store: list(store.all().ids()),
     "len": lambda store: len(store.all()),
     "counts": lambda store: store.counts(),
+    "started_at": lambda store: store.started_at(1),
     "workers": lambda store: store.workers(),
     "claim": lambda store: store.claim("a"),
     "complete": lambda store: store.complete(_CLAIMED),

@@ -41,6 +41,38 @@ class ProgressRules(JobStoreHarness):
         assert found(store, claimed) == told
         assert store.complete(claimed, 1).progress == Progress(3, 10, "chapter 3")
 
+    def test_a_job_is_started_since_its_claim_whatever_is_told_of_it(
+        self, store: JobStore, clock: ManualClock
+    ) -> None:
+        job = store.insert(Job("a"))
+        assert store.started_at(job) is None
+        clock.advance(_SECOND)
+        claimed = claim_one(store, "a")
+        since = claimed.updated_at
+        with store.snapshot() as before:
+            for step in range(3):
+                clock.advance(_SECOND)
+                assert store.progress(claimed, step).updated_at != since
+                assert store.started_at(claimed) == store.started_at(job.id) == since
+            store.cancel(claimed)
+            assert store.started_at(job) == since
+            clock.advance(_SECOND)
+            store.release(claimed)
+            assert store.started_at(job) is None
+            assert before.started_at(job) == since
+        again = claim_one(store, "a") if store.jobs(Status.QUEUED) else None
+        assert store.started_at(job) == (again and again.updated_at)
+
+    def test_what_an_update_made_started_is_so_since_then(
+        self, store: JobStore, clock: ManualClock
+    ) -> None:
+        job = store.insert(Job("a"))
+        clock.advance(_SECOND)
+        started = store.update(job.replace(status=Status.STARTED))
+        assert store.started_at(job) == started.updated_at
+        assert store.started_at(None) is None
+        assert store.started_at(99) is None
+
     def test_each_progress_replaces_the_one_before(self, store: JobStore) -> None:
         claimed = claimed_new(store, arguments=b"x" * 5_000, result=b"y" * 5_000, error="z" * 5_000)
         for told in [

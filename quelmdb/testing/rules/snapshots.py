@@ -18,6 +18,8 @@ from quelmdb.testing.rules.threads import in_threads, outcomes_in_threads
 USES: dict[str, Callable[[Snapshot], object]] = {
     "find": lambda snapshot: snapshot.find(1),
     "find None": lambda snapshot: snapshot.find(None),
+    "started_at": lambda snapshot: snapshot.started_at(1),
+    "started_at None": lambda snapshot: snapshot.started_at(None),
     "jobs": lambda snapshot: list(snapshot.jobs("queued", worker="a")),
     "all": lambda snapshot: list(snapshot.all()),
     "completed": lambda snapshot: list(snapshot.completed("a")),
