@@ -14,13 +14,9 @@ from typing import Any, Final
 from quelmdb import index
 from quelmdb.engine import append_new, not_the_largest
 from quelmdb.job import Job, stored_job
-from quelmdb.layout import (
-    NEXT_ID,
-    RECORD_VERSION,
-    pack_number,
-    pack_record,
-)
+from quelmdb.layout import NEXT_ID, pack_number
 from quelmdb.names import Kind
+from quelmdb.recordlayout import RECORD_VERSION, pack_record
 from quelmdb.records import append_parts, decoder
 from quelmdb.status import Status
 from quelmdb.values import MAX_ID

@@ -17,10 +17,10 @@ from quelmdb.engine import put_all
 from quelmdb.errors import DecodeError
 from quelmdb.extras import glance, with_outcome
 from quelmdb.job import Job
-from quelmdb.layout import (
+from quelmdb.layout import STATUS_CODES
+from quelmdb.recordlayout import (
     RARE,
     RECORD_VERSION,
-    STATUS_CODES,
     Header,
     arguments_of,
     bodies_of,

@@ -11,9 +11,10 @@ from quelmdb.endings import failure_of
 from quelmdb.errors import CorruptRecordError
 from quelmdb.extras import outcome_of
 from quelmdb.job import Job
-from quelmdb.layout import CANCEL_REQUESTED, NEXT_CLAIM, RARE
+from quelmdb.layout import NEXT_CLAIM
 from quelmdb.moves import Change, Move, move_all, move_rest, prepare, prepare_rare
 from quelmdb.options import DIED
+from quelmdb.recordlayout import CANCEL_REQUESTED, RARE
 from quelmdb.records import corrupt_record
 from quelmdb.requests import Verb
 from quelmdb.status import Status

@@ -20,10 +20,11 @@ from quelmdb.engine import Transaction
 from quelmdb.environment import Environment
 from quelmdb.errors import CorruptRecordError, InvalidJobError, StoreError
 from quelmdb.job import Job
-from quelmdb.layout import CANCEL_REQUESTED, STATUS_CODES, pack_number
+from quelmdb.layout import STATUS_CODES, pack_number
 from quelmdb.owners import Owner, Owners
 from quelmdb.persistence import JobView
 from quelmdb.reading import StoreReader, keys_of
+from quelmdb.recordlayout import CANCEL_REQUESTED
 from quelmdb.requests import Verb
 from quelmdb.status import ENDED, Status, status_of
 from quelmdb.stored import verified

@@ -19,9 +19,9 @@ from quelmdb.errors import (
 from quelmdb.events import Kind
 from quelmdb.extras import Extras, claimed
 from quelmdb.job import Job
-from quelmdb.layout import CANCEL_REQUESTED
 from quelmdb.moves import Change, Move, move, move_rest, prepare, prepare_rare
 from quelmdb.options import MAX_FAILURE, Failure, Progress
+from quelmdb.recordlayout import CANCEL_REQUESTED
 from quelmdb.records import Content
 from quelmdb.requests import Verb
 from quelmdb.status import ENDED, Status

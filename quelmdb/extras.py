@@ -11,7 +11,8 @@ from typing import Any, Final
 
 from quelmdb.codec import Codec, decode
 from quelmdb.errors import DecodeError, InvalidJobError
-from quelmdb.layout import (
+from quelmdb.options import PLAIN, Failure, Options, failures_of, options_of
+from quelmdb.recordlayout import (
     ERROR,
     ERROR_OUTSIDE,
     EXTRA_CLAIMED,
@@ -28,7 +29,6 @@ from quelmdb.layout import (
     RESULT_OUTSIDE,
     pack_reference,
 )
-from quelmdb.options import PLAIN, Failure, Options, failures_of, options_of
 from quelmdb.values import microseconds, time_of
 
 Extras = dict[str, bytes]

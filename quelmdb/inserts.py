@@ -8,8 +8,9 @@ from quelmdb.endings import still_started
 from quelmdb.errors import InvalidJobError, JobExistsError
 from quelmdb.extras import claimed, packed
 from quelmdb.job import Job
-from quelmdb.layout import ARGUMENTS, ARGUMENTS_OUTSIDE, CANCEL_REQUESTED, NEXT_CLAIM, NEXT_ID
+from quelmdb.layout import NEXT_CLAIM, NEXT_ID
 from quelmdb.moves import Change, move, outcome_in
+from quelmdb.recordlayout import ARGUMENTS, ARGUMENTS_OUTSIDE, CANCEL_REQUESTED
 from quelmdb.records import corrupt_record
 from quelmdb.status import Status
 from quelmdb.stored import Stored

@@ -22,7 +22,9 @@ from quelmdb.extras import (
     unpacked,
 )
 from quelmdb.job import Job
-from quelmdb.layout import (
+from quelmdb.layout import STATUS_CODES
+from quelmdb.options import MAX_FAILURES, PLAIN, Failure, Options
+from quelmdb.recordlayout import (
     ARGUMENTS_OUTSIDE,
     CANCEL_REQUESTED,
     ERROR_OUTSIDE,
@@ -33,12 +35,10 @@ from quelmdb.layout import (
     RARE,
     RECORD_VERSION,
     RESULT_OUTSIDE,
-    STATUS_CODES,
     body_of,
     pack_record,
     split_body,
 )
-from quelmdb.options import MAX_FAILURES, PLAIN, Failure, Options
 from quelmdb.records import OUTSIDE, Content, corrupt_record, delete_parts, put_parts, stored_parts
 from quelmdb.status import Status
 from quelmdb.stored import Stored, parts_of

@@ -23,7 +23,10 @@ from quelmdb.extras import (
     unpacked,
 )
 from quelmdb.job import Decode, Decoded, Job, stored_job
-from quelmdb.layout import (
+from quelmdb.layout import STATUSES, Damaged, unpack_number, unpack_numbers
+from quelmdb.names import Names
+from quelmdb.options import PLAIN
+from quelmdb.recordlayout import (
     ARGUMENTS,
     ARGUMENTS_OUTSIDE,
     ERROR,
@@ -35,8 +38,6 @@ from quelmdb.layout import (
     RARE,
     RESULT,
     RESULT_OUTSIDE,
-    STATUSES,
-    Damaged,
     Header,
     arguments_of,
     chunks,
@@ -47,13 +48,9 @@ from quelmdb.layout import (
     payload_key,
     split_body,
     split_payload_key,
-    unpack_number,
-    unpack_numbers,
     unpack_record,
     unpack_records,
 )
-from quelmdb.names import Names
-from quelmdb.options import PLAIN
 
 OUTSIDE: Final = ARGUMENTS_OUTSIDE | RESULT_OUTSIDE | ERROR_OUTSIDE | FAILURES_OUTSIDE
 _FLAGS: Final = 2  # among the fields of the header

@@ -6,7 +6,9 @@ from typing import NamedTuple
 
 from quelmdb import by_option
 from quelmdb.extras import Extras, claimed_at, decoded_options, unpacked
-from quelmdb.layout import (
+from quelmdb.layout import STATUSES
+from quelmdb.options import PLAIN, Options
+from quelmdb.recordlayout import (
     ARGUMENTS,
     ARGUMENTS_OUTSIDE,
     ERROR,
@@ -16,11 +18,9 @@ from quelmdb.layout import (
     RARE,
     RESULT,
     RESULT_OUTSIDE,
-    STATUSES,
     split_body,
     unpack_record,
 )
-from quelmdb.options import PLAIN, Options
 from quelmdb.records import corrupt_record
 from quelmdb.status import Status
 

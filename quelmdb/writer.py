@@ -18,18 +18,14 @@ from quelmdb.layout import (
     NEXT_OWNER,
     NEXT_WORKER,
     NO_WORKER,
-    RARE,
-    RECORD_VERSION,
     STATUS_CODES,
-    Header,
     pack_number,
-    pack_record,
     unpack_number,
-    unpack_record,
 )
 from quelmdb.names import Kind, kind
 from quelmdb.options import Options
 from quelmdb.owners import Owners
+from quelmdb.recordlayout import RARE, RECORD_VERSION, Header, pack_record, unpack_record
 from quelmdb.records import (
     Content,
     corrupt_record,

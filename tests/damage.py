@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import lmdb
 
-from quelmdb import layout
+from quelmdb import layout, recordlayout
 from quelmdb.engine import Databases, Transaction, databases_of
 
 
@@ -28,15 +28,15 @@ class Raw(NamedTuple):
     def change_header(self, job_id: int, **fields: int) -> None:
         """Changes fields of a record, whose checksum is right afterwards."""
         record = self.record(job_id)
-        header = list(layout.unpack_record(layout.pack_number(job_id), record))
+        header = list(recordlayout.unpack_record(layout.pack_number(job_id), record))
         for name, value in fields.items():
             header[_FIELDS.index(name)] = value
-        self._pack(job_id, header, layout.body_of(record))
+        self._pack(job_id, header, recordlayout.body_of(record))
 
     def change_arguments(self, job_id: int, arguments: bytes, extras: bytes = b"") -> None:
         """Replaces the arguments by any bytes, under a right checksum."""
         record = self.record(job_id)
-        header = list(layout.unpack_record(layout.pack_number(job_id), record))
+        header = list(recordlayout.unpack_record(layout.pack_number(job_id), record))
         header[_FIELDS.index("arguments_length")] = len(arguments)
         self._pack(job_id, header, arguments + extras)
 
@@ -44,7 +44,7 @@ class Raw(NamedTuple):
         key = layout.pack_number(job_id)
         version, status, flags, attempt, worker, owner, length, created, updated, claim = header
         fields = (version, status, flags, attempt, worker, owner, length, created, updated, claim)
-        self.put_record(job_id, layout.pack_record(key, fields, body))
+        self.put_record(job_id, recordlayout.pack_record(key, fields, body))
 
 
 _FIELDS = (

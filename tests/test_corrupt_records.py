@@ -11,13 +11,7 @@ from pathlib import Path
 import pytest
 
 import quelmdb
-from quelmdb import (
-    CorruptRecordError,
-    DecodeError,
-    Job,
-    JobExistsError,
-    layout,
-)
+from quelmdb import CorruptRecordError, DecodeError, Job, JobExistsError, recordlayout
 from tests import inmemory
 from tests.damage import Raw, raw
 
@@ -79,8 +73,8 @@ BAD_RECORDS = {
     "its arguments are longer than it": _set(arguments_length=10_000),
     "its claim is beyond all claims": _set(claim=2**63),
     "its worker has no name": _set(worker=99),
-    "its arguments are outside, and are not": _set(flags=layout.ARGUMENTS_OUTSIDE),
-    "its result is outside, and is not": _set(flags=layout.RESULT_OUTSIDE),
+    "its arguments are outside, and are not": _set(flags=recordlayout.ARGUMENTS_OUTSIDE),
+    "its result is outside, and is not": _set(flags=recordlayout.RESULT_OUTSIDE),
 }
 
 
@@ -284,12 +278,12 @@ def test_a_time_that_is_none_raises_where_it_is_looked_at(micros: int, closed: P
 
 
 def _delete_chunk(content: Raw, chunk: int) -> None:
-    key = layout.payload_key(_DAMAGED, layout.ARGUMENTS, chunk)
+    key = recordlayout.payload_key(_DAMAGED, recordlayout.ARGUMENTS, chunk)
     assert content.transaction.delete(key, db=content.databases.payloads)
 
 
 def _change_chunk(content: Raw, chunk: int) -> None:
-    key = layout.payload_key(_DAMAGED, layout.ARGUMENTS, chunk)
+    key = recordlayout.payload_key(_DAMAGED, recordlayout.ARGUMENTS, chunk)
     content.transaction.put(key, b"c" * 2000, db=content.databases.payloads)
 
 
@@ -314,8 +308,8 @@ def test_damaged_or_missing_chunks_are_a_bad_record(
 
 def test_orphan_payloads_are_found(closed: Path) -> None:
     with raw(closed) as content:
-        for job_id, part in ((3, layout.RESULT), (99, layout.ARGUMENTS)):
-            key = layout.payload_key(job_id, part)
+        for job_id, part in ((3, recordlayout.RESULT), (99, recordlayout.ARGUMENTS)):
+            key = recordlayout.payload_key(job_id, part)
             content.transaction.put(key, b"orphan", db=content.databases.payloads)
     with quelmdb.open(closed) as store:
         assert {(problem.rule, problem.job_id) for problem in store.check()} == {

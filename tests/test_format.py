@@ -13,7 +13,7 @@ import lmdb
 import pytest
 
 import quelmdb
-from quelmdb import Job, Status, layout
+from quelmdb import Job, Status, layout, recordlayout
 from quelmdb.job import is_empty
 from quelmdb.testing import ManualClock
 
@@ -146,7 +146,7 @@ def test_the_options_of_the_kept_store_are_served(tmp_path: Path) -> None:
         assert asked.progress == (5, None, "goes on")
         scheduled = [job for job in store.jobs("scheduled") if job.run_at]
         assert store.next_due() == min(job.run_at for job in scheduled if job.run_at)
-        flags = {layout.flags_of(record) for _, record in _content(TODAYS)[layout.JOBS]}
+        flags = {recordlayout.flags_of(record) for _, record in _content(TODAYS)[layout.JOBS]}
         seen = {flag for flag in (1, 2, 4, 8, 16, 32) if any(flag & each for each in flags)}
         assert seen == {1, 2, 4, 8, 16, 32}
         kinds = {key[:1] for key, _ in _content(TODAYS)[layout.BY_OPTION]}
@@ -190,13 +190,17 @@ def test_a_generation_is_an_ordinary_lmdb_environment(tmp_path: Path) -> None:
 
 def test_an_insert_with_all_parts_inline_stays_out_of_overflow_pages(tmp_path: Path) -> None:
     with quelmdb.open(tmp_path / "new") as store:
-        for size in (layout.INLINE_ARGUMENTS, layout.INLINE_ARGUMENTS + 1, layout.CHUNK * 3):
+        for size in (
+            recordlayout.INLINE_ARGUMENTS,
+            recordlayout.INLINE_ARGUMENTS + 1,
+            recordlayout.CHUNK * 3,
+        ):
             store.insert(
                 Job(
                     "w",
                     b"a" * (size - 3),
-                    result=b"r" * (layout.INLINE_EXTRA - 3),
-                    error="e" * (layout.INLINE_EXTRA - 3),
+                    result=b"r" * (recordlayout.INLINE_EXTRA - 3),
+                    error="e" * (recordlayout.INLINE_EXTRA - 3),
                 )
             )
         assert store.check() == []

@@ -12,7 +12,7 @@ from typing import Final
 import pytest
 
 import quelmdb
-from quelmdb import CorruptRecordError, DecodeError, Job, layout
+from quelmdb import CorruptRecordError, DecodeError, Job, recordlayout
 from quelmdb.codec import Codec
 from quelmdb.layout import due_key, pack_number, paused_key, priority_key, unique_key_of
 from quelmdb.options import Failure
@@ -171,7 +171,7 @@ def test_damaged_options_and_failures_raise_ours_alone_and_harm_no_other_job(
         store.claim("a", limit=9)  # and who held them has closed it
     with raw(closed) as content:
         content.change_arguments(4, b"\x04", extras)
-        content.change_header(4, flags=layout.RARE)
+        content.change_header(4, flags=recordlayout.RARE)
     with quelmdb.open(closed) as store:
         assert {problem.job_id for problem in store.check()} <= {4}
         rescued = [job.id for job in store.rescue()]
@@ -213,7 +213,7 @@ def test_failures_outside_of_the_record_that_are_damaged_are_found(closed: Path)
     with quelmdb.open(closed) as store:
         store.insert(Job("a", 6, priority=1, failures=[Failure(1, now, now, "x" * 900)] * 3))
     with raw(closed) as content:
-        key = layout.payload_key(6, layout.FAILURES)
+        key = recordlayout.payload_key(6, recordlayout.FAILURES)
         content.transaction.put(key, b"damaged", db=content.databases.payloads)
     with quelmdb.open(closed, clock=ManualClock()) as store:
         with pytest.raises(CorruptRecordError, match="failures"):

@@ -9,7 +9,7 @@ from typing import Any, Final
 import lmdb
 
 import quelmdb
-from quelmdb import Job, layout
+from quelmdb import Job, layout, recordlayout
 from quelmdb.engine import Transaction
 from quelmdb.environment import Environment
 from quelmdb.layout import due_key, pack_number, paused_key, priority_key, unique_key_of
@@ -66,7 +66,7 @@ def test_a_job_without_options_has_no_flag_and_no_entry_in_any_state(store: quel
     store.complete_many(rest)
     store.update(three.replace(status="cancelled"))
     store.cancel(store.insert(Job("a")))
-    assert {layout.flags_of(record) for record in _records(store).values()} == {0}
+    assert {recordlayout.flags_of(record) for record in _records(store).values()} == {0}
     assert _of(store) == {}
 
 
@@ -82,9 +82,9 @@ def _largest(**fields: Any) -> Job:
     """A job of which every part is as large as it may be."""
     failures = [Failure(MAX_ATTEMPT, _LAST, _LAST, "f" * 1000, died=True)] * MAX_FAILURES
     whole: dict[str, Any] = {
-        "arguments": b"a" * (layout.INLINE_ARGUMENTS - 3),
-        "result": b"r" * (layout.INLINE_BESIDE_OPTIONS - 2),
-        "error": "e" * (layout.INLINE_BESIDE_OPTIONS - 2),
+        "arguments": b"a" * (recordlayout.INLINE_ARGUMENTS - 3),
+        "result": b"r" * (recordlayout.INLINE_BESIDE_OPTIONS - 2),
+        "error": "e" * (recordlayout.INLINE_BESIDE_OPTIONS - 2),
         "run_at": _LAST,
         "priority": MAX_PRIORITY,
         "unique_key": "k" * MAX_UNIQUE_KEY_BYTES,
@@ -98,7 +98,11 @@ def _largest(**fields: Any) -> Job:
 def test_no_record_with_options_gets_a_page_of_its_own(path: Path) -> None:
     """With every part inline that may be, just below its limit, and in every state."""
     clock = ManualClock()
-    sizes = (layout.INLINE_BESIDE_OPTIONS, layout.INLINE_BESIDE_OPTIONS + 1, layout.INLINE_EXTRA)
+    sizes = (
+        recordlayout.INLINE_BESIDE_OPTIONS,
+        recordlayout.INLINE_BESIDE_OPTIONS + 1,
+        recordlayout.INLINE_EXTRA,
+    )
     with quelmdb.open(path, clock=clock) as store:
         number = 0
         for size in sizes:

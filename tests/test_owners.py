@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import quelmdb
-from quelmdb import Job, StaleClaim, Status, layout
+from quelmdb import Job, StaleClaim, Status, recordlayout
 from quelmdb.writer import Writer
 from tests.children import METHODS, Child, in_child
 
@@ -376,7 +376,7 @@ def test_an_owner_whose_job_cannot_be_read_is_kept_until_it_can(tmp_path: Path) 
         store.insert(Job("a", b"x" * 5000))
         store.claim()  # and closing ends the ownership
     with quelmdb.open(path) as store:
-        cursor_key = layout.payload_key(1, layout.ARGUMENTS)
+        cursor_key = recordlayout.payload_key(1, recordlayout.ARGUMENTS)
 
         def swap(value: bytes) -> bytes:
             def work(writer: Writer) -> bytes:

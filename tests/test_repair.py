@@ -11,7 +11,7 @@ from typing import Final
 import pytest
 
 import quelmdb
-from quelmdb import Job, UnsupportedFormatError, layout
+from quelmdb import Job, UnsupportedFormatError, layout, recordlayout
 from quelmdb.layout import pack_number
 from quelmdb.maintenance.repair import Repaired
 from tests.damage import Raw, data_file, raw
@@ -161,7 +161,7 @@ def test_a_job_with_a_damaged_or_missing_chunk_is_set_aside_with_the_others(
     left: list[object] = []
 
     def damage(content: Raw) -> None:
-        key = layout.payload_key(_BIG, layout.ARGUMENTS, chunk)
+        key = recordlayout.payload_key(_BIG, recordlayout.ARGUMENTS, chunk)
         if value is None:
             assert content.transaction.delete(key, db=content.databases.payloads)
         else:
@@ -169,7 +169,7 @@ def test_a_job_with_a_damaged_or_missing_chunk_is_set_aside_with_the_others(
         left.extend(
             [key, value]
             for key, value in content.transaction.cursor(content.databases.payloads)
-            if layout.split_payload_key(key)[0] == _BIG
+            if recordlayout.split_payload_key(key)[0] == _BIG
         )
         left.append(content.record(_BIG))
 
@@ -185,10 +185,12 @@ def test_a_job_is_kept_although_the_number_of_a_chunk_is_damaged(closed: Path) -
 
     def damage(content: Raw) -> None:
         payloads = content.databases.payloads
-        key = layout.payload_key(_BIG, layout.ARGUMENTS, 4)  # the last one
+        key = recordlayout.payload_key(_BIG, recordlayout.ARGUMENTS, 4)  # the last one
         chunk = content.transaction.pop(key, db=payloads)
         assert chunk is not None
-        content.transaction.put(layout.payload_key(_BIG, layout.ARGUMENTS, 999), chunk, db=payloads)
+        content.transaction.put(
+            recordlayout.payload_key(_BIG, recordlayout.ARGUMENTS, 999), chunk, db=payloads
+        )
 
     before, done = after(closed, damage)
     assert done.jobs == before
@@ -197,9 +199,9 @@ def test_a_job_is_kept_although_the_number_of_a_chunk_is_damaged(closed: Path) -
 
 def test_chunks_to_which_nothing_refers_are_set_aside(closed: Path) -> None:
     orphans = {
-        layout.payload_key(1, layout.ARGUMENTS): b"of a job without",
-        layout.payload_key(3, layout.RESULT): b"of a job that has none outside",
-        layout.payload_key(99, layout.ARGUMENTS): b"of no job",
+        recordlayout.payload_key(1, recordlayout.ARGUMENTS): b"of a job without",
+        recordlayout.payload_key(3, recordlayout.RESULT): b"of a job that has none outside",
+        recordlayout.payload_key(99, recordlayout.ARGUMENTS): b"of no job",
         b"k": b"a key that is none",
         b"k" * 13: b"one of no job",
         b"k" * 14: b"one that is too long",

@@ -9,7 +9,7 @@ from typing import Final
 import pytest
 
 import quelmdb
-from quelmdb import Job, Status, layout
+from quelmdb import Job, Status, layout, recordlayout
 from quelmdb.layout import pack_number
 from tests.damage import Raw, damaged_copy, raw
 from tests.repairing import DAMAGED, after, filled, jobs_of, repaired
@@ -133,8 +133,8 @@ def test_of_two_jobs_with_a_unique_key_the_first_keeps_it(closed: Path) -> None:
     with raw(closed) as content:
         for job in (second, third):
             record = content.record(job.id or 0)
-            length = layout.unpack_record(pack_number(job.id or 0), record)[6]
-            arguments, extras = layout.split_body(record)
+            length = recordlayout.unpack_record(pack_number(job.id or 0), record)[6]
+            arguments, extras = recordlayout.split_body(record)
             assert len(arguments) == length
             for own in (b"dmine", b"eyours"):
                 extras = extras.replace(own, b"donly" if own == b"dmine" else b"donly!")

@@ -12,7 +12,7 @@ from typing import Final
 import pytest
 
 import quelmdb
-from quelmdb import Job, layout
+from quelmdb import Job, layout, recordlayout
 from quelmdb.maintenance.salvage import Chunk, Salvage
 from quelmdb.pages import BRANCH, Hole, Pages, as_bytes, as_number, kind_of
 from quelmdb.records import references
@@ -160,13 +160,13 @@ def _whole_jobs(path: Path) -> dict[int, list[bytes]]:
 
 def test_chunks_of_an_old_page_are_not_in_the_way_of_those_of_a_job(many: Path) -> None:
     """Of a value that was longer before, a page that is found by its looks has chunks beyond."""
-    reference = layout.pack_reference(b"new" * 1000)
-    new = dict(layout.chunks(7, layout.ARGUMENTS, b"new" * 1000))
-    old = dict(layout.chunks(7, layout.ARGUMENTS, b"old" * 2000))
+    reference = recordlayout.pack_reference(b"new" * 1000)
+    new = dict(recordlayout.chunks(7, recordlayout.ARGUMENTS, b"new" * 1000))
+    old = dict(recordlayout.chunks(7, recordlayout.ARGUMENTS, b"old" * 2000))
     assert old.keys() > new.keys()
     with Pages(data_file(many)) as pages:
         chunks = [Chunk(*item) for item in (*old.items(), *new.items())]
-        found = Salvage(pages).part(7, layout.ARGUMENTS, reference, chunks)
+        found = Salvage(pages).part(7, recordlayout.ARGUMENTS, reference, chunks)
     assert found == b"new" * 1000
 
 

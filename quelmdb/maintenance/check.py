@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
 
-from quelmdb import by_option, layout
+from quelmdb import by_option, layout, recordlayout
 from quelmdb.engine import Database, Transaction, structural_problems
 from quelmdb.environment import Environment
 from quelmdb.errors import QuelmdbError
@@ -49,7 +49,12 @@ def check_pages_at_opening(generation: Path) -> list[Problem]:
                     return [Problem("structure", problem) for problem in problems]
 
 
-_PARTS: Final = (layout.ARGUMENTS, layout.RESULT, layout.ERROR, layout.FAILURES)
+_PARTS: Final = (
+    recordlayout.ARGUMENTS,
+    recordlayout.RESULT,
+    recordlayout.ERROR,
+    recordlayout.FAILURES,
+)
 
 
 class _Rules:
@@ -137,7 +142,7 @@ class _Rules:
                     continue
                 self._use(layout.NEXT_CLAIM, job.claim)
                 self._use(layout.NEXT_OWNER, job.owner)
-                _, status, _, _, worker, *_ = layout.unpack_record(key, record)
+                _, status, _, _, worker, *_ = recordlayout.unpack_record(key, record)
                 if not by_status.set_key_dup(layout.STATUS_KEYS[status], key):
                     yield Problem("by_status", f"has no entry as {job.status}", job_id)
                 index_key = layout.worker_status_key(worker, status)
@@ -166,7 +171,7 @@ class _Rules:
                 yield Problem(name, "has an entry and no record", job_id)
                 continue
             try:
-                _, status, _, _, worker, *_ = layout.unpack_record(key, record)
+                _, status, _, _, worker, *_ = recordlayout.unpack_record(key, record)
             except ValueError:
                 continue  # reported with the records
             if index_key != own_key(worker, status):
@@ -199,7 +204,7 @@ class _Rules:
         """Every chunk belongs to a part that a record refers to, and is in its place."""
         previous: tuple[int, int, int] | None = None
         for key in self._transaction.cursor(self._databases.payloads).iternext(values=False):
-            place = layout.split_payload_key(key)
+            place = recordlayout.split_payload_key(key)
             job_id, part, chunk = place
             if chunk and previous != (job_id, part, chunk - 1):
                 yield Problem("payloads", f"chunk {chunk} of part {part} follows no other", job_id)
@@ -213,7 +218,7 @@ class _Rules:
         if record is None:
             return set()
         try:
-            layout.unpack_record(key, record)
+            recordlayout.unpack_record(key, record)
             return set(references(record))
         except ValueError:
             return set(_PARTS)  # reported with the records

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from typing import Final
 
-from quelmdb import layout
+from quelmdb import layout, recordlayout
 from quelmdb.maintenance.salvage import Salvage, pair_of
 from quelmdb.persistence import Problem
 from quelmdb.values import MAX_CHOSEN_ID, MAX_ID, MAX_OWNER
@@ -17,7 +17,7 @@ from quelmdb.values import MAX_CHOSEN_ID, MAX_ID, MAX_OWNER
 _LEAP: Final = 2**16
 _MOST: Final = {
     layout.NEXT_ID: MAX_ID,
-    layout.NEXT_CLAIM: layout.MAX_CLAIM,
+    layout.NEXT_CLAIM: recordlayout.MAX_CLAIM,
     layout.NEXT_OWNER: MAX_OWNER,
     layout.NEXT_WORKER: layout.MAX_WORKER,
 }

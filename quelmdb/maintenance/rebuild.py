@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
-from quelmdb import by_option, index, layout
+from quelmdb import by_option, index, layout, recordlayout
 from quelmdb.codec import Codec
 from quelmdb.engine import Databases, Engine, Transaction, append_new
 from quelmdb.extras import Outside, rare_of, unpacked
@@ -18,7 +18,7 @@ NOBODY: Final = layout.pack_owner(0, 0, b"")
 """What stands for an owner of whom nothing is known: it is dead."""
 
 _STARTED: Final = layout.STATUS_CODES[Status.STARTED]
-_COMMON: Final = frozenset((layout.EXTRA_RESULT, layout.EXTRA_ERROR))
+_COMMON: Final = frozenset((recordlayout.EXTRA_RESULT, recordlayout.EXTRA_ERROR))
 _PIECE: Final = 4_000  # jobs that are put in a transaction,
 _PIECE_BYTES: Final = 16 * 2**20  # or fewer
 _CODEC: Final = Codec()
@@ -29,7 +29,7 @@ class Whole(NamedTuple):
 
     id: int
     key: bytes
-    header: layout.Header
+    header: recordlayout.Header
     record: bytes
     outside: Outside
     options: Options
@@ -85,7 +85,7 @@ class Rebuilt:
             name = layout.STATUSES[status]
             self._report(Problem("owner", f"is {name}, and owner {owner} had it", job.id))
             header = version, status, flags, attempt, worker, 0, length, created, updated, claim
-            record = layout.pack_record(job.key, header, layout.body_of(job.record))
+            record = recordlayout.pack_record(job.key, header, recordlayout.body_of(job.record))
             return job._replace(header=header, record=record)
         if owner not in self._owners:
             self._report(
@@ -120,14 +120,14 @@ class Rebuilt:
 
 def _with_options(job: Whole, options: Options) -> Whole:
     """A job with other options, and its times, its result and all else as they were."""
-    arguments, inside = layout.split_body(job.record)
+    arguments, inside = recordlayout.split_body(job.record)
     extras = unpacked(inside)
-    extras.pop(layout.EXTRA_OPTIONS, None)
+    extras.pop(recordlayout.EXTRA_OPTIONS, None)
     extras |= rare_of(options, ())
     version, status, flags, attempt, worker, owner, length, created, updated, claim = job.header
     if extras.keys() <= _COMMON:
-        flags &= ~layout.RARE
+        flags &= ~recordlayout.RARE
     header = version, status, flags, attempt, worker, owner, length, created, updated, claim
     body = arguments + (_CODEC.encode(extras) if extras else b"")
-    record = layout.pack_record(job.key, header, body)
+    record = recordlayout.pack_record(job.key, header, body)
     return job._replace(header=header, record=record, options=options)

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
-from quelmdb import by_option, codec, layout
+from quelmdb import by_option, codec, layout, recordlayout
 from quelmdb.durability import EPHEMERAL, FULL, SMALLEST_CAPACITY
 from quelmdb.engine import Databases, Transaction, create_engine, databases_of, open_engine
 from quelmdb.engine_errors import is_foreign, mapped_error
@@ -253,7 +253,7 @@ class _Repair:
         """Raises `QuelmdbError` or `ValueError` where something of it is damaged."""
         key, record, _ = found
         try:
-            header = layout.unpack_record(key, record)
+            header = recordlayout.unpack_record(key, record)
         except layout.Damaged:
             self._future += _has_checksum(key, record)
             raise
@@ -265,8 +265,8 @@ class _Repair:
             for part, reference in references(record).items()
         )
         options = PLAIN
-        if flags & layout.RARE:
-            options = decoded_options(unpacked(layout.split_body(record)[1]))
+        if flags & recordlayout.RARE:
+            options = decoded_options(unpacked(recordlayout.split_body(record)[1]))
         decoder(outside)(record)
         time_of(created)
         time_of(updated)
@@ -380,4 +380,4 @@ def _told(chunks: Iterable[Chunk]) -> list[list[bytes]]:
 def _has_checksum(key: bytes, record: bytes) -> bool:
     """Whether the checksum is right of what is no record of this version."""
     covered, checksum = key + record[:-4], record[-4:]
-    return layout.fits_reference(layout.pack_reference(covered)[:4] + checksum, covered)
+    return recordlayout.fits_reference(recordlayout.pack_reference(covered)[:4] + checksum, covered)

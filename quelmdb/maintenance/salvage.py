@@ -14,7 +14,7 @@ from functools import lru_cache
 from itertools import groupby, islice, product
 from typing import Final, NamedTuple
 
-from quelmdb import layout
+from quelmdb import layout, recordlayout
 from quelmdb.maintenance.remains import fitting_nodes, raw_nodes
 from quelmdb.pages import (
     EMPTY,
@@ -142,7 +142,7 @@ class Salvage:
         Raises `layout.Damaged` where none has its checksum."""
         found: dict[int, list[bytes]] = {}
         for chunk in (*chunks, *self._loose_chunks_of(job_id)):
-            _, of, number = layout.split_payload_key(chunk.key)
+            _, of, number = recordlayout.split_payload_key(chunk.key)
             if of == part and chunk.value not in found.setdefault(number, []):
                 found[number].append(chunk.value)
         for candidates in (_of_lengths(found, reference), found):
@@ -150,7 +150,7 @@ class Salvage:
             ways = product(*(candidates[number] for number in sorted(candidates)))
             for pieces in islice(ways, _MOST_TRIES):
                 content = b"".join(pieces)
-                if layout.fits_reference(reference, content):
+                if recordlayout.fits_reference(reference, content):
                     return content
         raise layout.Damaged(f"what it has outside of its record (part {part}) is damaged")
 
@@ -315,7 +315,7 @@ class Salvage:
             )
 
 
-_KEYS: Final = (layout.NUMBER_BYTES, layout.PAYLOAD_KEY_BYTES)
+_KEYS: Final = (layout.NUMBER_BYTES, recordlayout.PAYLOAD_KEY_BYTES)
 
 
 def pair_of(number: bytes, name: bytes) -> tuple[int, str] | None:
@@ -340,14 +340,14 @@ def _problem(name: bytes, hole: Hole) -> Problem:
 
 def _is_sound(key: bytes, record: bytes) -> bool:
     try:
-        layout.unpack_record(key, record)
+        recordlayout.unpack_record(key, record)
     except layout.Damaged:
         return False
     return True
 
 
 def _version(key: bytes, record: bytes, rank: int) -> _Version:
-    *_, updated_at, claim = layout.unpack_record(key, record)
+    *_, updated_at, claim = recordlayout.unpack_record(key, record)
     return rank, updated_at, claim
 
 
@@ -355,7 +355,7 @@ def _of_lengths(found: dict[int, list[bytes]], reference: bytes) -> dict[int, li
     """Those chunks that have the numbers and lengths that they should have: there may be
     others on old pages, or on damaged ones what only looks like some, or is cut too late."""
     fitting: dict[int, list[bytes]] = {}
-    for number, length in enumerate(layout.chunk_lengths(reference)):
+    for number, length in enumerate(recordlayout.chunk_lengths(reference)):
         fitting[number] = [
             chunk[:length] for chunk in found.get(number, ()) if len(chunk) >= length
         ]
@@ -366,11 +366,11 @@ def _of_lengths(found: dict[int, list[bytes]], reference: bytes) -> dict[int, li
 
 def part_of(chunk: Chunk) -> int:
     """The part of its job that a chunk belongs to."""
-    return layout.split_payload_key(chunk.key)[1]
+    return recordlayout.split_payload_key(chunk.key)[1]
 
 
 def _owner_of(key: bytes) -> int | None:
     try:
-        return layout.split_payload_key(key)[0]
+        return recordlayout.split_payload_key(key)[0]
     except layout.Damaged:
         return None

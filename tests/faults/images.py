@@ -12,8 +12,9 @@ from typing import Any, Final, NamedTuple
 
 import quelmdb
 from quelmdb import Job
-from quelmdb.layout import JOBS, PAYLOADS, split_payload_key
+from quelmdb.layout import JOBS, PAYLOADS
 from quelmdb.pages import EMPTY, Leaf, Pages, as_bytes, as_number, is_tree, tree_of
+from quelmdb.recordlayout import split_payload_key
 from quelmdb.testing import ManualClock
 from tests.damage import data_file, used_bytes
 

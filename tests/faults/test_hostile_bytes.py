@@ -14,7 +14,7 @@ from typing import Final
 import hypothesis.strategies as st
 from hypothesis import HealthCheck, given, seed, settings
 
-from quelmdb import DecodeError, layout
+from quelmdb import DecodeError, layout, recordlayout
 from quelmdb.codec import decode, decode_all, decode_sequence
 from quelmdb.extras import (
     claimed_at,
@@ -156,8 +156,13 @@ def _reads_extras(data: bytes) -> bool:
 
 _UNPACK: Final[tuple[Callable[[bytes], object], ...]] = (
     *(layout.unpack_number, layout.unpack_numbers, layout.unpack_owner, layout.checked_uuid),
-    *(layout.split_payload_key, layout.split_due_key, layout.rank_and_id, layout.paused_worker),
-    lambda data: layout.unpack_record(bytes(8), data),
+    *(
+        recordlayout.split_payload_key,
+        layout.split_due_key,
+        layout.rank_and_id,
+        layout.paused_worker,
+    ),
+    lambda data: recordlayout.unpack_record(bytes(8), data),
     lambda data: layout.split_worker_status(layout.unpack_number(data)),
 )
 
@@ -185,19 +190,19 @@ def test_records_of_any_header_are_told_as_damaged_alone_and_together(
         st.binary(max_size=60),
         big,
     )
-    def test(header: layout.Header, body: bytes, number: int) -> None:
+    def test(header: recordlayout.Header, body: bytes, number: int) -> None:
         key = layout.pack_number(number)
-        record = layout.pack_record(key, header, body)
-        together = layout.unpack_records([key], [record])
+        record = recordlayout.pack_record(key, header, body)
+        together = recordlayout.unpack_records([key], [record])
         try:
-            alone = layout.unpack_record(key, record)
+            alone = recordlayout.unpack_record(key, record)
         except layout.Damaged:
             assert together is None
             return
         assert together == [alone] == [header]
-        arguments, extras = layout.split_body(record)
+        arguments, extras = recordlayout.split_body(record)
         assert arguments + extras == body
-        assert layout.arguments_of([record]) == [arguments]
+        assert recordlayout.arguments_of([record]) == [arguments]
 
     figure(f"{_examples(test, long):,} headers: alone and together they are the same")
 

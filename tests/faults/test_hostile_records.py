@@ -17,7 +17,7 @@ from typing import Any, Final
 import pytest
 
 import quelmdb
-from quelmdb import InvalidJobError, Job, MemoryStore, QuelmdbError, Status, layout
+from quelmdb import InvalidJobError, Job, MemoryStore, QuelmdbError, Status, layout, recordlayout
 from quelmdb.codec import SEQUENCE_START
 from quelmdb.layout import pack_number
 from quelmdb.maintenance import markedjson
@@ -78,8 +78,8 @@ def _due(number: int) -> datetime:
 def _hostile_record(rng: random.Random, content: Raw, job_id: int) -> None:
     """Any header and body, mostly with what could be true in them, under a right checksum."""
     key, record = pack_number(job_id), content.record(job_id)
-    header = list(layout.unpack_record(key, record))
-    arguments, extras = layout.split_body(record)
+    header = list(recordlayout.unpack_record(key, record))
+    arguments, extras = recordlayout.split_body(record)
     if rng.randrange(2):
         arguments = mutated(rng, rng.choice((arguments, *ENCODED)))
     if rng.randrange(2):
@@ -90,7 +90,7 @@ def _hostile_record(rng: random.Random, content: Raw, job_id: int) -> None:
         header[field] = rng.choice((rng.getrandbits(bits), *_EDGES, rng.randrange(70))) % 2**bits
     version, status, flags, *others = header
     packed = version, status % 7, flags % (128 if rng.randrange(9) else 64), *others
-    content.put_record(job_id, layout.pack_record(key, packed, arguments + extras))  # type: ignore[arg-type]
+    content.put_record(job_id, recordlayout.pack_record(key, packed, arguments + extras))  # type: ignore[arg-type]
 
 
 def _hostile_extras(rng: random.Random) -> bytes:
@@ -130,7 +130,9 @@ def _hostile_entries(rng: random.Random, content: Raw) -> None:
             case 5:
                 put(number(), rng.choice((b"a", b"c", b"\xff", b"")), db=databases.worker_names)
             case 6:
-                key = layout.payload_key(rng.choice(_HOSTILE), rng.randrange(5), rng.randrange(3))
+                key = recordlayout.payload_key(
+                    rng.choice(_HOSTILE), rng.randrange(5), rng.randrange(3)
+                )
                 put(rng.choice((key, key[:-1], b"k")), rng.randbytes(9), db=databases.payloads)
             case _:
                 counters = layout.NEXT_ID, layout.NEXT_CLAIM, layout.NEXT_OWNER, layout.NEXT_WORKER
