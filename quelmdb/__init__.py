@@ -41,7 +41,8 @@ from quelmdb.job import Job
 from quelmdb.memory import MemoryStore
 from quelmdb.options import Failure, Progress
 from quelmdb.owners import Owner
-from quelmdb.persistence import JobStore, JobView, Persistence, Problem, Snapshot
+from quelmdb.persistence import JobStore, Persistence, Problem
+from quelmdb.reader import JobView, Snapshot
 from quelmdb.status import Status
 from quelmdb.store import Store, open
 from quelmdb.values import ANY

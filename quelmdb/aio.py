@@ -37,7 +37,8 @@ from quelmdb.events import Hook
 from quelmdb.info import StoreInfo
 from quelmdb.job import Job
 from quelmdb.mailbox import AwaitedRequest, Mailbox, Waiter
-from quelmdb.persistence import IdView, JobView, Page, Problem, Reader, Snapshot
+from quelmdb.persistence import Problem
+from quelmdb.reader import IdView, JobView, Page, Reader, Snapshot
 from quelmdb.requests import FutureRequest, Verb, is_first
 from quelmdb.status import Status
 from quelmdb.values import ANY, Worker, WorkerFilter

@@ -22,7 +22,7 @@ from quelmdb.errors import CorruptRecordError, InvalidJobError, StoreError
 from quelmdb.job import Job
 from quelmdb.layout import STATUS_CODES, pack_number
 from quelmdb.owners import Owner, Owners
-from quelmdb.persistence import JobView
+from quelmdb.reader import JobView
 from quelmdb.reading import StoreReader, keys_of
 from quelmdb.recordlayout import CANCEL_REQUESTED
 from quelmdb.requests import Verb

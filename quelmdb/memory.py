@@ -29,7 +29,8 @@ from quelmdb.errors import (
 )
 from quelmdb.events import Event, Hook
 from quelmdb.job import Job, id_of
-from quelmdb.persistence import Clock, JobStore, JobView, Page, Problem, Reader, Snapshot
+from quelmdb.persistence import Clock, JobStore, Problem
+from quelmdb.reader import JobView, Page, Reader, Snapshot
 from quelmdb.status import ENDED, Status
 from quelmdb.tables import (
     NO_HOLD,

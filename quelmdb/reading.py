@@ -28,7 +28,7 @@ from quelmdb.errors import (
 from quelmdb.holding import Held
 from quelmdb.job import Job, id_of
 from quelmdb.layout import STATUS_CODES, STATUSES, Damaged, pack_number, unpack_number
-from quelmdb.persistence import IdView, JobView, Page, Reader, Snapshot
+from quelmdb.reader import IdView, JobView, Page, Reader, Snapshot
 from quelmdb.records import read_job, read_jobs
 from quelmdb.status import Status, status_of
 from quelmdb.stored import verified

@@ -24,7 +24,8 @@ from quelmdb.events import Hook
 from quelmdb.info import StoreInfo, store_info
 from quelmdb.job import Job
 from quelmdb.maintenance.check import check
-from quelmdb.persistence import Clock, JobStore, Problem, Snapshot
+from quelmdb.persistence import Clock, JobStore, Problem
+from quelmdb.reader import Snapshot
 from quelmdb.reading import StoreReader, StoreSnapshot
 from quelmdb.requests import FutureRequest, Request, Verb
 from quelmdb.status import Status

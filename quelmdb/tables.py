@@ -13,7 +13,8 @@ from quelmdb import codec
 from quelmdb.errors import DuplicateJobError, InvalidJobError, StoreFullError
 from quelmdb.events import Event, Kind
 from quelmdb.job import Job
-from quelmdb.persistence import IdView, JobView, Problem
+from quelmdb.persistence import Problem
+from quelmdb.reader import IdView, JobView
 from quelmdb.status import INCOMPLETE, Status, status_of
 from quelmdb.values import (
     ANY,

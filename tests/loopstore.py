@@ -16,7 +16,8 @@ from typing import Any, Final, Self, TypeVar, Unpack, overload
 import quelmdb.aio
 from quelmdb.events import Event, Hook
 from quelmdb.job import Job
-from quelmdb.persistence import IdView, JobStore, JobView, Page, Problem, Snapshot
+from quelmdb.persistence import JobStore, Problem
+from quelmdb.reader import IdView, JobView, Page, Snapshot
 from quelmdb.status import Status
 from quelmdb.store import Options
 from quelmdb.values import ANY, Worker, WorkerFilter

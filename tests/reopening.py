@@ -12,7 +12,8 @@ from typing import Any, Self, TypeVar, Unpack
 import quelmdb
 from quelmdb.events import Hook
 from quelmdb.job import Job
-from quelmdb.persistence import Clock, IdView, JobStore, JobView, Page, Problem, Snapshot
+from quelmdb.persistence import Clock, JobStore, Problem
+from quelmdb.reader import IdView, JobView, Page, Snapshot
 from quelmdb.requests import FutureRequest
 from quelmdb.status import Status
 from quelmdb.values import ANY, Worker, WorkerFilter

@@ -30,7 +30,7 @@ from quelmdb import (
 )
 from quelmdb.maintenance import markedjson
 from quelmdb.maintenance.dump import dump_cbor, dump_jsonl, load
-from quelmdb.persistence import Reader
+from quelmdb.reader import Reader
 from quelmdb.writes import OnConflict
 from tests import inmemory, strategies
 from tests.dumps import FORMS, VALUES, Dump, dumped, items, lines

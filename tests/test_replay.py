@@ -12,7 +12,7 @@ import pytest
 from quelmdb.errors import JobExistsError
 from quelmdb.job import Job
 from quelmdb.memory import MemoryStore
-from quelmdb.persistence import IdView, JobView, Page
+from quelmdb.reader import IdView, JobView, Page
 from quelmdb.status import Status
 from quelmdb.testing import ManualClock, Mismatch, load_trace, replay, trace_names
 from quelmdb.testing.replay import Trace

@@ -14,7 +14,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 import quelmdb
 from quelmdb import Job, JobStore, MemoryStore, Status
 from quelmdb.events import Event
-from quelmdb.persistence import Reader, Snapshot
+from quelmdb.reader import Reader, Snapshot
 from quelmdb.testing import ManualClock
 from tests import strategies as some
 from tests.inmemory import MEMORY

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import quelmdb
 from quelmdb import Job, Status
-from quelmdb.persistence import JobView, Reader
+from quelmdb.reader import JobView, Reader
 
 _JOB: Final = Job("a", id=1, status="started", claim=1)
 

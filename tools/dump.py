@@ -8,7 +8,7 @@ import click
 
 from quelmdb import Status
 from quelmdb.maintenance.dump import dump_cbor, dump_jsonl
-from quelmdb.persistence import JobView, Reader
+from quelmdb.reader import JobView, Reader
 from quelmdb.values import MAX_ID
 
 from .common import (

@@ -11,7 +11,7 @@ from rich.text import Text
 from quelmdb import ANY, Job, Status, Store
 from quelmdb.errors import CorruptRecordError, DecodeError
 from quelmdb.maintenance.dump import json_line
-from quelmdb.persistence import JobView
+from quelmdb.reader import JobView
 from quelmdb.values import MAX_ID
 
 from .common import (

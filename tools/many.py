@@ -15,7 +15,7 @@ from typing import Any, Final, TypeVar
 import click
 
 from quelmdb import Job, Status
-from quelmdb.persistence import JobView, Reader
+from quelmdb.reader import JobView, Reader
 from quelmdb.values import MAX_ID
 
 from .common import status_choice, time_span, worker_filter, worker_option

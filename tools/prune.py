@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import click
 
-from quelmdb.persistence import Reader
+from quelmdb.reader import Reader
 from quelmdb.status import ENDED
 
 from .common import (

@@ -33,7 +33,8 @@ from quelmdb.errors import (
 )
 from quelmdb.job import FIELDS, Job, is_empty
 from quelmdb.maintenance import markedjson
-from quelmdb.persistence import JobStore, JobView, Reader
+from quelmdb.persistence import JobStore
+from quelmdb.reader import JobView, Reader
 from quelmdb.shown import shown
 from quelmdb.status import Status
 from quelmdb.writes import OnConflict

@@ -11,7 +11,7 @@ from typing import Final, TypeVar
 
 import quelmdb
 from quelmdb import StoreError
-from quelmdb.persistence import Snapshot
+from quelmdb.reader import Snapshot
 from tests.children import Child
 from tests.mounts import enter_private_mounts, mount_tmpfs
 

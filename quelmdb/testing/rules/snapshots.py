@@ -9,7 +9,8 @@ import pytest
 
 from quelmdb.errors import InvalidJobError, SnapshotEndedError, WrongThreadError
 from quelmdb.job import Job
-from quelmdb.persistence import JobStore, Snapshot
+from quelmdb.persistence import JobStore
+from quelmdb.reader import Snapshot
 from quelmdb.status import Status
 from quelmdb.testing.harness import JobStoreHarness
 from quelmdb.testing.rules.helpers import found, ids
