@@ -106,15 +106,12 @@ def _make_next(
         if not environment.ephemeral:  # else a full disk would stop claims from here on
             allocate_reserve(begun / layout.DATA_FILE)
         begun.rename(generations.directory(number))
-    except BaseException:  # it may have taken all that was left of the disk
-        shutil.rmtree(begun, ignore_errors=True)
-        raise
-    try:
         sync_directory(opened.path)
         seal = layout.pack_number(number)
         writer.touched = True
         writer.transaction.put(layout.SEAL_KEY, seal, db=writer.databases.meta)
-    except BaseException:  # else a copy of the store would stay until the next compaction
+    except BaseException:  # it may have taken all that was left of the disk
+        shutil.rmtree(begun, ignore_errors=True)
         generations.delete(number)
         raise
     return number

@@ -7,6 +7,7 @@ transaction lives longer.
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Callable
@@ -17,31 +18,31 @@ from typing import Final, NoReturn, TypeVar
 from weakref import WeakSet
 
 from quelmdb import layout
+from quelmdb.completeness import refuse_incomplete, refuse_incomplete_copy
 from quelmdb.engine import (
     Engine,
     Transaction,
     copy_compacted,
-    databases_of,
     open_engine,
     opened_databases,
     settle,
 )
 from quelmdb.engine_errors import is_foreign, is_map_full, is_readers_full, mapped_error
 from quelmdb.errors import (
-    CorruptStoreError,
     ReadOnlyStoreError,
     StoreClosedError,
     StoreError,
+    StoreFullError,
 )
 from quelmdb.filesystem import FixedRoom, GrowingRoom, Room, allocate_all
 from quelmdb.holding import Held, held_by
 from quelmdb.names import Names
-from quelmdb.pages import Pages
 
 T = TypeVar("T")
 Work = Callable[["Environment", Transaction], T]
 """What is done in a transaction of an environment, with its databases."""
 
+_LOOK_SECONDS: Final = 1.0
 _READER_CHECK_SECONDS: Final = 30.0
 _SMALLEST_PAGE: Final = 4096
 _FEW_PAGES: Final = 64  # more than transactions free that LMDB does not use again at once
@@ -76,7 +77,7 @@ class Environment:
         self.ephemeral = ephemeral
         self.readonly = readonly
         self._data = directory / layout.DATA_FILE
-        self._refuse_incomplete(2 * _SMALLEST_PAGE)
+        refuse_incomplete(self._data, 2 * _SMALLEST_PAGE)
         if ephemeral and not readonly:
             self._prepare(check)
         self.number = int(directory.name)
@@ -85,7 +86,7 @@ class Environment:
         self._snapshots: WeakSet[Held] = WeakSet()  # who forgets one holds it no more
         self._use_ended = threading.Event()
         self._room: Room | None = None
-        self._next_reader_check = 0.0
+        self._next_reader_check = self._next_look = 0.0
         self._gone: Callable[[], StoreError] | None = None
         self.is_gone = False
         """Whether it was closed, or left behind by a fork."""
@@ -95,7 +96,8 @@ class Environment:
             self._begin = engine.begin
             info = self._lmdb.info()
             self.page_size = self._lmdb.stat()["psize"]
-            self._refuse_incomplete((info["last_pgno"] + 1) * self.page_size, engine)
+            size = (info["last_pgno"] + 1) * self.page_size
+            refuse_incomplete(self._data, size, None if ephemeral else engine)
             self.capacity: int | None = info["map_size"] if ephemeral else None
             self.databases = opened_databases(self._lmdb, check, readonly=readonly)
             self.names = Names(self.databases)
@@ -138,14 +140,24 @@ class Environment:
             self.raise_if_readonly()
             self.raise_if_gone()
         now = time.monotonic()
+        if now >= self._next_look:  # a file that was deleted would take all that is written
+            self._next_look = now + _LOOK_SECONDS
+            os.stat(self._data)
         if now >= self._next_reader_check:  # the slots of killed readers keep pages alive
             self._next_reader_check = now + _READER_CHECK_SECONDS
             self._lmdb.reader_check()
         return self._begin(write=True)
 
-    def settle(self) -> None:
-        """As `engine.settle`."""
+    def settle(self) -> bool:
+        """As `engine.settle`; nothing where there is a next generation. Whether it did."""
+        transaction = self.begin_read()
+        try:
+            if self.is_sealed(transaction):
+                return False
+        finally:
+            transaction.abort()
         settle(self._lmdb, self.directory)
+        return True
 
     def is_sealed(self, transaction: Transaction) -> bool:
         """Whether there is a next generation. 0.5 us."""
@@ -254,7 +266,9 @@ class Environment:
         it cannot be reached."""
         try:
             copy_compacted(transaction, self.databases, directory, capacity or self.capacity)
-            self._refuse_incomplete_copy(transaction, directory)
+            refuse_incomplete_copy(
+                self._data, transaction, self.databases, directory, ephemeral=self.ephemeral
+            )
         except OSError as error:
             if is_foreign(error):  # it is about the copy, which may be on another disk
                 raise mapped_error(error, directory) from error
@@ -325,16 +339,17 @@ class Environment:
                 pages += stat["branch_pages"] + stat["leaf_pages"] + stat["overflow_pages"]
         return max(self.used_bytes() - pages * self.page_size, 0)
 
-    def has_pinned_pages(self) -> bool:
-        """Whether many pages hold nothing: where there are none to be had nevertheless, some
-        reader may still see them."""
+    def pinned_bytes(self) -> int:
+        """How many bytes hold nothing, and yet cannot be had: to be asked where there is no page.
+        Some reader may still see them. 0 where they are few."""
         with suppress(Exception):  # who asks has an error to tell
             transaction = self.begin_read()
             try:
-                return self.recyclable(transaction) > _FEW_PAGES * self.page_size
+                found = self.recyclable(transaction)
+                return found if found > _FEW_PAGES * self.page_size else 0
             finally:
                 transaction.abort()
-        return False
+        return 0
 
     def _prepare(self, check: Callable[[dict[bytes, bytes]], None]) -> None:
         """Before LMDB writes through its map: it gives the file the size of the map, whatever
@@ -350,46 +365,18 @@ class Environment:
             return GrowingRoom(self._data, self.used_bytes())
         return FixedRoom(self._data, self.capacity)
 
-    def _refuse_incomplete(self, size: int, engine: Engine | None = None) -> None:
-        found = self._data.stat().st_size
-        if found >= size:
-            return
-        if engine is not None and not self.ephemeral:
-            with engine.begin(), Pages(self._data) as pages:  # what is free stays free
-                if pages.ends_with_free_pages():
-                    return
-        raise CorruptStoreError(
-            f"{self._data} is incomplete: {found:,} bytes of at least {size:,}; restore it "
-            "from a backup",
-            path=str(self._data),
-            expected=size,
-            found=found,
-        )
-
-    def _refuse_incomplete_copy(self, transaction: Transaction, directory: Path) -> None:
-        """Where a page is damaged a walk may pass over those below it: the copy would be sound,
-        and the last one of what it lacks gone with the original."""
-        with open_engine(directory, ephemeral=self.ephemeral, readonly=True) as engine:
-            copies = databases_of(engine, None, create=False)
-            with engine.begin() as copied:
-                for name, source, copy in zip(copies._fields, self.databases, copies, strict=True):
-                    if source is None or copy is None:
-                        continue
-                    expected = transaction.stat(source)["entries"]
-                    found = copied.stat(copy)["entries"]
-                    if found != expected:
-                        raise CorruptStoreError(
-                            f"{self._data} is damaged, and not copied: {name} has {expected:,} "
-                            f"entries, of which {found:,} are found; run `quelmdb check`",
-                            path=str(self._data),
-                            expected=expected,
-                            found=found,
-                        )
-
     def _error(self, error: Exception) -> StoreError:
         if self._gone is not None:  # closed by another thread meanwhile
             return self._gone()
         if is_map_full(error) and self._room is not None:
+            if pinned := self.pinned_bytes():
+                return StoreFullError(
+                    f"{self._data} is full: readers, or transactions that have just ended, keep "
+                    f"{pinned:,} bytes of it that hold nothing any more; nothing was changed; try "
+                    f"again, or see who reads for long: quelmdb readers {self.directory.parent} "
+                    f"({error})",
+                    path=str(self._data),
+                )
             return self._room.full(error)
         return mapped_error(error, self._data)
 

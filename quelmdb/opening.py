@@ -166,7 +166,8 @@ class Opener:
                 f"{self._path} is ephemeral, and did not survive the end of the machine's last "
                 f"run: {'; '.join(map(str, problems[:_SHOWN]))}"
                 f"{f' and {len(problems) - _SHOWN:,} more' if len(problems) > _SHOWN else ''}; "
-                "delete the directory, and fill a new store from where its jobs came from",
+                "save what is left (quelmdb check --repair), or delete the directory, and fill a "
+                "new store from where its jobs came from",
                 path=str(self._path),
             )
 

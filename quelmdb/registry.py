@@ -78,12 +78,12 @@ def release(opened: Opened) -> None:
 def kept_closed(path: Path) -> Iterator[bool]:
     """Keeps this process from opening the store in a directory that exists, which other
     processes are kept from by locks. Gives whether it is closed, and is for this caller alone."""
-    key = _key(path.stat())
-    with _opening:
-        is_closed = key not in _open and key not in _kept_closed
-        if is_closed:
-            _kept_closed.add(key)
+    key, is_closed = _key(path.stat()), False
     try:
+        with _opening:
+            is_closed = key not in _open and key not in _kept_closed
+            if is_closed:
+                _kept_closed.add(key)
         yield is_closed
     finally:
         if is_closed:

@@ -30,6 +30,7 @@ T = TypeVar("T")
 log = logging.getLogger("quelmdb")
 
 _PATIENCE_SECONDS: Final = 1.0  # with readers
+_IMPATIENT_SECONDS: Final = 5.0  # behind a wait in vain
 _PAUSE_SECONDS: Final = 0.002
 
 
@@ -54,6 +55,7 @@ class Transactions:
         self._next_generation = next_generation
         self._raise_if_gone = raise_if_gone
         self._writer = Writer(environment, owners)
+        self._patient_from = 0.0
 
     def use_next(self) -> None:
         """Goes on in the next generation."""
@@ -68,19 +70,22 @@ class Transactions:
     def alone(self, verb: Verb[T], now: int, outcome: list[T]) -> None:
         """As `once`. Where there is no page for it, but would be without readers, it waits a little
         for these: one that was stopped in the middle of a short look keeps every page from being
-        used again that is freed meanwhile."""
+        used again that is freed meanwhile. Where one has waited in vain, nobody waits for a while:
+        all of them would, one behind the other."""
         end = None
         while True:
             try:
                 self.once(verb, now, outcome)
                 return
             except StoreFullError as error:
-                if end is None:
-                    end = time.monotonic() + _PATIENCE_SECONDS
+                moment = time.monotonic()
+                if end is None and moment >= self._patient_from:
+                    end = moment + _PATIENCE_SECONDS
                 is_of_lmdb = isinstance(error.__cause__, Exception) and is_foreign(error.__cause__)
-                if not is_of_lmdb or outcome or time.monotonic() > end:
+                if end is None or not is_of_lmdb or not self.environment.pinned_bytes():
                     raise
-                if not self.environment.has_pinned_pages():
+                if moment > end:
+                    self._patient_from = moment + _IMPATIENT_SECONDS
                     raise
             time.sleep(_PAUSE_SECONDS)
 
@@ -139,10 +144,9 @@ class Transactions:
 
     def _begin(self, now: int) -> Transaction:
         """A write transaction of the generation that is the store."""
-        if self._wakeup.is_doubtful():
-            self.environment.settle()
-            self._wakeup.doubt(False)
         while True:
+            if self._wakeup.is_doubtful() and self.environment.settle():
+                self._wakeup.doubt(False)
             transaction = self.environment.begin_write()
             try:
                 self._writer.begin(transaction, now, is_heard=bool(self.listeners.hooks))
@@ -159,13 +163,16 @@ class Transactions:
     def _undo(self, transaction: Transaction, error: BaseException) -> bool:
         """Undoes a transaction that failed; whether it was committed nevertheless: an interrupt
         came behind the commit."""
-        committed = not is_foreign(error) and not is_open(transaction)
+        has_failed = is_foreign(error)
+        if has_failed and not self.environment.ephemeral:
+            self._wakeup.doubt(True)  # first: an interrupt may come into the rest
+        committed = not has_failed and not is_open(transaction)
         transaction.abort()
         if committed:
             self._committed(self._writer)
         else:
             self._writer.give_up()
-            if not self.environment.ephemeral and is_foreign(error):
+            if has_failed and not self.environment.ephemeral:
                 self._sync_what_failed()
         return committed
 
@@ -176,7 +183,6 @@ class Transactions:
         disk, after a loss of power, would take for those of the one that failed.
 
         Where that sync fails, too, whoever writes next, in whichever process, has to settle it."""
-        self._wakeup.doubt(True)
         with suppress(OSError):  # the caller has an error already
             sync_file(self.environment.directory / DATA_FILE)
             self._wakeup.doubt(False)

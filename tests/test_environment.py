@@ -16,11 +16,24 @@ import lmdb
 import pytest
 
 import quelmdb
-from quelmdb import CorruptStoreError, Job, environment, layout
+from quelmdb import CorruptStoreError, Job, StoreNotFoundError, environment, layout
 from quelmdb.engine import Engine, open_engine
 from quelmdb.environment import Environment
 from tests.children import in_child
 from tests.damage import data_file, used_bytes
+
+
+def test_what_is_written_to_a_store_that_was_deleted_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(environment, "_LOOK_SECONDS", 0.0)
+    path = tmp_path / "jobs.qdb"
+    with quelmdb.open(path) as store:
+        store.insert(Job("a"))
+        shutil.rmtree(path)
+        for write in (lambda: store.insert(Job("a")), lambda: store.claim("a")):
+            with pytest.raises(StoreNotFoundError, match="it is gone"):
+                write()
 
 
 @pytest.mark.parametrize("readonly", [False, True])

@@ -113,7 +113,7 @@ def test_what_is_told_of_a_damaged_store_is_a_few_of_its_problems(spoilt: Path) 
         for number in range(1, 6):
             content.transaction.delete(layout.pack_number(number), db=content.databases.jobs)
     restart(spoilt)
-    with pytest.raises(CorruptStoreError, match=r"by_status.* and \d+ more; delete the directory"):
+    with pytest.raises(CorruptStoreError, match=r"by_status.* and \d+ more; save what is left"):
         quelmdb.open(spoilt)
 
 

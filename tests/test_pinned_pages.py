@@ -39,18 +39,18 @@ def test_a_write_that_finds_no_page_waits_for_the_reader_that_has_them(
         store.insert_many(Job("a", n) for n in range(100))
         with Child(_look, path) as reader:
             reader.receive()
-            asked: list[bool] = []
-            has_pinned_pages = Environment.has_pinned_pages
+            asked: list[int] = []
+            pinned_bytes = Environment.pinned_bytes
 
-            def ask(environment: Environment) -> bool:
-                asked.append(has_pinned_pages(environment))
+            def ask(environment: Environment) -> int:
+                asked.append(pinned_bytes(environment))
                 if len(asked) == 1:
                     reader.send()
                     assert reader.receive() == 100
                     reader.join()
                 return asked[-1]
 
-            monkeypatch.setattr(Environment, "has_pinned_pages", ask)
+            monkeypatch.setattr(Environment, "pinned_bytes", ask)
             while not asked:
                 _change(store, 1)
             assert asked[0]
@@ -59,16 +59,21 @@ def test_a_write_that_finds_no_page_waits_for_the_reader_that_has_them(
 
 
 def test_where_the_reader_stays_it_is_an_error_and_the_store_goes_on_behind_it(
-    tmp_path: Path,
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "jobs.qdb"
     with quelmdb.open(path, **EPHEMERAL) as store:
         store.insert_many(Job("a", n) for n in range(100))
         with Child(_look, path) as reader:
             reader.receive()
-            with pytest.raises(StoreFullError):
+            with pytest.raises(StoreFullError, match="quelmdb readers"):
                 _change(store, 1000)
             assert store.check() == []
+            pauses: list[float] = []
+            monkeypatch.setattr("quelmdb.transactions.time.sleep", pauses.append)
+            with pytest.raises(StoreFullError):
+                _change(store, 1000)
+            assert not pauses  # that one waits in vain is enough
             reader.send()
             assert reader.receive() == 100
             reader.join()

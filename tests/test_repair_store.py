@@ -14,7 +14,7 @@ import pytest
 from click.testing import CliRunner
 
 import quelmdb
-from quelmdb import Job, StoreBusyError, layout
+from quelmdb import Job, StoreBusyError, layout, registry
 from quelmdb.maintenance.offline import repair_store
 from tests.children import Child, ChildDiedError
 from tests.damage import data_file, put_meta, raw
@@ -91,6 +91,22 @@ def test_a_store_that_is_repaired_is_neither_opened_nor_repaired_by_another_thre
     with quelmdb.open(path) as store:
         assert len(store.all()) == 1
         assert store.check() == []
+
+
+class _Interrupted(set[tuple[int, int]]):
+    def add(self, key: tuple[int, int]) -> None:
+        super().add(key)
+        raise KeyboardInterrupt
+
+
+def test_a_repair_that_is_interrupted_at_its_beginning_keeps_the_store_closed_no_longer(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    quelmdb.open(path).close()
+    monkeypatch.setattr(registry, "_kept_closed", _Interrupted())
+    with pytest.raises(KeyboardInterrupt):
+        repair_store(path)
+    quelmdb.open(path).close()
 
 
 def test_where_there_is_no_store_there_is_nothing_to_repair(tmp_path: Path) -> None:

@@ -102,6 +102,31 @@ def test_who_opens_the_store_settles_what_a_process_could_not_sync_that_was_kill
     _assert_sound(path)
 
 
+def _compact_and_fail(pipe: Connection, path: Path) -> None:
+    """Fails in the next generation."""
+    recorder = Recorder(path)
+    with recorder.recording(), quelmdb.open(path) as store:
+        store.compact()
+        _insert_in_vain(recorder, store, "meta")
+        pipe.send("failed")
+        pipe.recv()
+
+
+def test_who_is_a_generation_behind_settles_the_one_to_which_it_comes(tmp_path: Path) -> None:
+    path = tmp_path / "jobs.qdb"
+    quelmdb.open(path).close()
+    with Child(_insert_when_told, path) as other, Child(_compact_and_fail, path) as first:
+        other.receive()
+        first.receive()
+        other.send()
+        events = [event for event in other.receive() if event.kind != "remove"]
+        assert {event.path for event in events} == {"000002/data.mdb"}
+        _assert_settled_first(events)
+        other.send()
+        assert other.receive() is None
+    _assert_sound(path)
+
+
 def _go_on(path: Path) -> list[Event]:
     recorder = Recorder(path)
     with recorder.recording(), quelmdb.open(path) as store:
