@@ -90,6 +90,7 @@ def test_a_kill_before_any_system_call_of_creation_leaves_what_can_be_opened(
 def _calls_on(path: Path, script: str) -> list[tuple[str, int]]:
     """Each system call on a new store: its name, and the how manyth of its kind it is."""
     log = path.with_suffix(".log")
+    _trace([], script, path.with_name("first"), check=True)  # Python keeps what it compiles
     _trace(["-y", "-o", str(log), "-e", f"trace={_CREATING}"], script, path, check=True)
     seen: dict[str, int] = {}
     calls = []
