@@ -11,10 +11,11 @@ import random
 import shutil
 import signal
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from itertools import pairwise
 from multiprocessing.connection import Connection
 from pathlib import Path
 from statistics import median
@@ -35,8 +36,23 @@ _MOST_SECONDS: Final = 3.0  # between two
 _PLACES: Final = frozenset(("owners.lock", "wakeup", "boot"))  # beside generations
 
 
+KEEPER: Final = "keeper"
+"""Which process alone compacts, prunes and backs up."""
+PROCESSES: Final = (KEEPER, *(f"worker {n + 1}" for n in range(_VETERANS)))
+"""Which processes are looked at: each by itself, since a leak may be in what one alone does."""
+
+
+class Process(NamedTuple):
+    """What a process has at a moment."""
+
+    memory: int
+    """Bytes that are its own."""
+    descriptors: int
+    threads: int
+
+
 class Look(NamedTuple):
-    """What is to be seen at a moment. Sizes are bytes, of processes those of one."""
+    """What is to be seen at a moment. Sizes are bytes."""
 
     seconds: float
     """Since the beginning."""
@@ -44,11 +60,18 @@ class Look(NamedTuple):
     """Given out so far."""
     file: int
     directory: int
-    memory: float
-    descriptors: float
-    threads: float
     readers: int
     owners: int
+    processes: Mapping[str, Process]
+    """By their names, `PROCESSES`."""
+
+
+Measure = Callable[[Look], float]
+
+
+def of_process(name: str, measure: str) -> Measure:
+    """A field of `Process`, of this one of `PROCESSES`."""
+    return lambda look: getattr(look.processes[name], measure)
 
 
 @dataclass
@@ -61,16 +84,17 @@ class Soaked:
     compactions: int = 0
     backups: int = 0
 
-    def early(self, name: str) -> float:
+    def early(self, measure: Measure) -> float:
         """The median of a measure in the second tenth of the time."""
-        return _median(name, self._early())
+        return median(map(measure, self._early()))
 
-    def late(self, name: str) -> float:
+    def late(self, measure: Measure) -> float:
         """In the last tenth."""
-        return _median(name, self._late())
+        return median(map(measure, self._late()))
 
     def early_rate(self) -> float:
-        """Jobs claimed a second in the second tenth of the time."""
+        """Jobs claimed a second in the second tenth of the time: the median from look to look,
+        since others use the machine, too."""
         return _rate(self._early())
 
     def late_rate(self) -> float:
@@ -85,13 +109,11 @@ class Soaked:
         return self.looks[-max(len(self.looks) // 10, _FEWEST) :]
 
 
-def _median(name: str, looks: Sequence[Look]) -> float:
-    values: list[float] = [getattr(look, name) for look in looks]
-    return median(values)
-
-
 def _rate(looks: Sequence[Look]) -> float:
-    return (looks[-1].claims - looks[0].claims) / (looks[-1].seconds - looks[0].seconds)
+    return median(
+        (then.claims - before.claims) / (then.seconds - before.seconds)
+        for before, then in pairwise(looks)
+    )
 
 
 def soak(path: Path, seconds: float, seed: int, **options: Any) -> Soaked:
@@ -155,13 +177,16 @@ def _until(holds: Callable[[], bool]) -> None:
 
 def _look(seconds: float, keeper: Child, workers: Sequence[Child]) -> Look:
     of_store = _ask(keeper, "look")
-    pids = [keeper.pid, *(worker.pid for worker in workers)]
-    return Look(
-        seconds=seconds,
-        memory=median(_status(pid, "RssAnon") * 1024 for pid in pids),
-        descriptors=median(len(os.listdir(f"/proc/{pid}/fd")) for pid in pids),
-        threads=median(_status(pid, "Threads") for pid in pids),
-        **of_store,
+    seen = [_process(child.pid) for child in (keeper, *workers)]
+    processes = dict(zip(PROCESSES, seen, strict=True))
+    return Look(seconds=seconds, processes=processes, **of_store)
+
+
+def _process(pid: int) -> Process:
+    return Process(
+        memory=_status(pid, "RssAnon") * 1024,
+        descriptors=len(os.listdir(f"/proc/{pid}/fd")),
+        threads=_status(pid, "Threads"),
     )
 
 
