@@ -53,12 +53,12 @@ def test_without_a_figure_that_skips():
 def test_of_another_day(figure):
     figure("3 kills")
 """
-_BEFORE: Final = {"figure": "2 kills", "seconds": 1, "made": "2026-01-01"}
+_BEFORE: Final = {"figure": "2 kills", "seconds": 1, "made": "2026-01-01", "version": "old"}
 _LEFT: Final = {
-    "test_that_passes": "3 kills",
-    "test_that_is_marked_as_skipped": "not run: needs root",
-    "test_that_skips": "not run: needs mounts",
-    "test_of_another_day": "2 kills",
+    "test_that_passes": ("3 kills", "new"),
+    "test_that_is_marked_as_skipped": ("not run: needs root", "new"),
+    "test_that_skips": ("not run: needs mounts", "new"),
+    "test_of_another_day": ("2 kills", "old"),
 }
 
 
@@ -69,11 +69,14 @@ def test_a_figure_stays_until_its_test_tells_another_or_fails_or_is_skipped_or_g
     pytester.makepyfile(test_it=_PROOFS)
     proofs = Proofs()
     pytester.inline_run("--collect-only", plugins=[proofs])
-    keeper = Keeper(proofs.found)
+    keeper = Keeper(proofs.found, "new")
     pytester.inline_run("-k", "not another_day", plugins=[keeper])
     gone = "test_it.py::test_that_is_gone"
     left = keeper.kept(dict.fromkeys([*proofs.found, gone], _BEFORE))
-    assert {test.partition("::")[2]: told["figure"] for test, told in left.items()} == _LEFT
+    found = {
+        test.partition("::")[2]: (told["figure"], told["version"]) for test, told in left.items()
+    }
+    assert found == _LEFT
 
 
 def test_why_a_test_was_not_run_stands_once_in_the_row_of_a_promise() -> None:

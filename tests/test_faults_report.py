@@ -41,6 +41,14 @@ def test_the_figures_of_a_test_stand_in_the_row_that_names_it() -> None:
     )
 
 
+def test_a_figure_stands_with_the_version_that_it_was_made_with_or_a_dash() -> None:
+    told = {"figure": "2 kills", "seconds": 1, "made": "2026-01-01"}
+    tests = {"old": told, "new": {**told, "version": "0.1.0 (6fd6b49)"}}
+    page = rendered({"tests": tests, "machine": {}, "versions": {}})
+    assert "| `old` | 2 kills | 1 s | 2026-01-01 | – |" in page
+    assert "| `new` | 2 kills | 1 s | 2026-01-01 | 0.1.0 (6fd6b49) |" in page
+
+
 def _proofs() -> set[str]:
     """The tests that tell a figure."""
     return {

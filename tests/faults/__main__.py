@@ -24,10 +24,11 @@ def main(arguments: Sequence[str]) -> int:
     proofs = Proofs()
     if code := pytest.main([*_AT_LENGTH, "--collect-only", "-qq", str(HERE)], plugins=[proofs]):
         return int(code)
-    keeper = Keeper(proofs.found)
+    found_versions = versions()  # before the run: the checkout may go on meanwhile
+    keeper = Keeper(proofs.found, found_versions["quelmdb"])
     with TemporaryDirectory(dir=HERE) as place:  # for what a sync costs on this disk
         about: dict[str, Any] = {"machine": machine(Path(place))}
-    about["versions"] = {name: versions()[name] for name in _VERSIONS}
+    about["versions"] = {name: found_versions[name] for name in _VERSIONS}
     code = pytest.main([*_AT_LENGTH, *(arguments or [str(HERE)])], plugins=[keeper])
     # Read behind the run: another one may have ended meanwhile.
     known = json.loads(FIGURES.read_text())["tests"] if FIGURES.exists() else {}

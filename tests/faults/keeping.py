@@ -32,8 +32,10 @@ class Proofs:
 class Keeper:
     """Keeps what each proof that passed has told, and why one was not run."""
 
-    def __init__(self, proofs: Collection[str]) -> None:
+    def __init__(self, proofs: Collection[str], version: str) -> None:
+        """`version`: of what is proved."""
         self._proofs = proofs
+        self._version = version
         self._begun: dict[str, float] = {}
         self._ended: set[str] = set()
         self._told: dict[str, Told] = {}
@@ -57,8 +59,12 @@ class Keeper:
     def _keep(self, test: str, figure: str) -> None:
         if begun := self._begun.get(test):
             seconds = round(time.monotonic() - begun)
-            made = date.today().isoformat()
-            self._told[test] = {"figure": figure, "seconds": seconds, "made": made}
+            self._told[test] = {
+                "figure": figure,
+                "seconds": seconds,
+                "made": date.today().isoformat(),
+                "version": self._version,
+            }
 
     def kept(self, known: Tests) -> dict[str, Told]:
         """What was told now; of the proofs that were not run, what was `known`. So a figure

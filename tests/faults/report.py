@@ -15,7 +15,8 @@ REPORT: Final = HERE / "REPORT.md"
 DURABILITY: Final = HERE.parents[1] / "docs" / "durability.md"
 
 Told = Mapping[str, Any]
-"""Of a test: its `figure`, how many `seconds` it took, when it was `made`."""
+"""Of a test: its `figure`, how many `seconds` it took, when it was `made`, and of which
+`version` of quelmdb; figures of old runs have none."""
 
 Tests = Mapping[str, Told]
 """By pytest's ids."""
@@ -30,18 +31,25 @@ _INTRODUCTION: Final = """\
 The long forms of the tests in tests/faults, made by `python -m tests.faults`. Each figure is
 of a run that passed: of what a line counts, nothing acknowledged was lost and no check failed,
 unless the line says otherwise. What the machine has no means for is "not run", with the reason.
-docs/durability.md has the promises that they stand for."""
+docs/durability.md has the promises that they stand for. A figure stays until its test is run again:
+"of" is the version and commit that it was made with, – where that was not kept."""
 
 
 def rendered(figures: Mapping[str, Any]) -> str:
     """REPORT.md."""
     rows = (
-        (f"`{test}`", told["figure"], f"{told['seconds']} s", told["made"])
+        (
+            f"`{test}`",
+            told["figure"],
+            f"{told['seconds']} s",
+            told["made"],
+            told.get("version", _NONE),
+        )
         for test, told in sorted(figures["tests"].items())
     )
     parts = [
         _INTRODUCTION,
-        table(("test", "figure", "took", "on"), rows),
+        table(("test", "figure", "took", "on", "of"), rows),
         "## Machine and versions of the last run",
         table(("", ""), (figures["machine"] | figures["versions"]).items()),
     ]
