@@ -22,7 +22,9 @@ from tests.faults.lanes import Step
 from tests.faults.workers import Begun, Done, names, work
 
 _PATIENCE: Final = 40.0  # seconds; a machine may be busy
-_OPENED: Final = 1.0  # second, but for a few: others use the disk and the processors, too
+_OPENED: Final = 1.0  # second
+_MOST: Final = 0.99  # of the openings: others use the disk and the processors, too
+_MANY: Final = 100  # openings, of which that part can be told
 _DIED: Final = {"status", "updated_at", "owner", "failures", "error", "result"}
 _DUE: Final = {"status", "updated_at"}
 
@@ -54,6 +56,14 @@ class Figures:
             f"0 lost, {self.under_way:,} under way; "
             f"opened after a kill in {_ms(self.opened)}{others}"
         )
+
+
+def assert_at_once(opened: Sequence[float]) -> None:
+    """That opening took less than a second: by the median, and, of many, nearly always."""
+    assert median(opened) < _OPENED, _ms(opened)
+    if len(opened) >= _MANY:
+        in_time = sum(seconds < _OPENED for seconds in opened)
+        assert in_time >= len(opened) * _MOST, f"{in_time} of {len(opened)}, {_ms(opened)}"
 
 
 def _ms(seconds: Sequence[float]) -> str:
@@ -160,7 +170,7 @@ class Crew:
     def end(self) -> None:
         """Kills all, for good; the store must have opened at once, all along."""
         self._kill(self.seats, (), lambda store: None)
-        assert median(self.figures.opened) < _OPENED, self.figures
+        assert_at_once(self.figures.opened)
 
     def _kill(
         self, victims: Sequence[Seat], also: Sequence[Child], look: Callable[[Store], object]
