@@ -34,7 +34,7 @@ class Most(NamedTuple):
 
 
 _OF_STORE: Final = {
-    "file": Most(1.15, 3.0, MIB),
+    "file": Most(1.15, 3.0, 2 * MIB),  # at any moment it is as many jobs as happen to be there
     "directory": Most(1.15, 3.0, 9 * MIB),  # two generations with their reserves, or one
     "readers": Most(1.0, 1.0, 8),
     "owners": Most(1.0, 1.0, 2),
