@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import termios
+import time
 from pathlib import Path
 
 import pytest
@@ -127,6 +128,85 @@ def test_ctrl_c_ends_it_quietly(path: str) -> None:
     child.send_signal(signal.SIGINT)
     output, errors = child.communicate(timeout=60)
     assert (child.returncode, output, errors.strip()) == (app.INTERRUPTED, b"", b"")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_backup_to_a_stream_that_is_ended_leaves_no_temporary_copy(
+    number: signal.Signals, tmp_path: Path
+) -> None:
+    path, temporary = tmp_path / "large.qdb", tmp_path / "tmp"
+    temporary.mkdir()
+    with quelmdb.open(path) as store:
+        store.insert_many([Job("w", "x" * 5_000)] * 200)
+    child = subprocess.Popen(
+        [*QUELMDB, "backup", str(path), "-"],
+        cwd=ROOT,
+        env={**os.environ, "TMPDIR": str(temporary)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert child.stdout is not None
+    assert child.stderr is not None
+    child.stdout.read(1)  # and no more of it: the pipe is full then
+    assert list(temporary.iterdir())
+    child.send_signal(number)
+    assert child.wait(60) == 128 + number
+    assert child.stderr.read() == b""
+    assert list(temporary.iterdir()) == []
+    child.stdout.close()
+    child.stderr.close()
+
+
+def test_a_signal_that_the_process_was_begun_without_does_not_end_it(path: str) -> None:
+    child = subprocess.Popen(
+        [*QUELMDB, "load", path, "-"],
+        cwd=ROOT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN),  # as nohup does
+    )
+    assert child.stdin is not None
+    child.stdin.write(b'{"quelmdb":"dump","version":1}\n')
+    child.stdin.flush()
+    while unread(child.stdin.fileno()):
+        os.sched_yield()
+    child.send_signal(signal.SIGHUP)
+    _, errors = child.communicate(timeout=60)
+    assert child.returncode == app.FAILED  # by what it was given, which has no end
+    assert b"line 2" in errors
+
+
+_TELLING = """
+import sys
+
+class Finder:
+    def find_spec(self, name, *more):
+        if name == "tools.app":
+            print(flush=True)
+
+sys.meta_path.insert(0, Finder())
+from tools.cli import main
+main()
+"""  # says when it begins to import
+
+
+def test_ctrl_c_while_modules_are_imported_ends_it_quietly(path: str) -> None:
+    for milliseconds in (0, 5, 10, 20, 40, 80, 160):
+        child = subprocess.Popen(
+            [sys.executable, "-c", _TELLING, "load", path, "-"],
+            cwd=ROOT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+        assert child.stdout is not None
+        child.stdout.readline()
+        time.sleep(milliseconds / 1000)
+        child.send_signal(signal.SIGINT)
+        _, errors = child.communicate(timeout=60)
+        assert child.returncode in (app.INTERRUPTED, -signal.SIGINT), errors
+        assert errors.strip() == b""
 
 
 def unread(pipe: int) -> int:

@@ -13,6 +13,7 @@ import click
 
 from quelmdb.errors import QuelmdbError
 
+from .endings import ending_in_order
 from .render import say
 
 NO = 1  # the answer is no: problems found, no such job
@@ -126,10 +127,11 @@ def _version() -> str:
     epilog="Exit codes: 0 done; 1 the answer is no (check found problems, show found no job, "
     "dump left something out, retry, cancel or requeue could not change a job that was named, "
     "a question was answered with no, demo left files undone); 2 bad usage, or the store cannot be "
-    "used; 130 interrupted; 141 the reader of the output has gone.",
+    "used; 130 interrupted, 143 by SIGTERM, 129 by SIGHUP; 141 the reader of the output has gone.",
 )
 @click.version_option(_version(), prog_name="quelmdb")
-def commands() -> None:
+@click.pass_context
+def commands(context: click.Context) -> None:
     """Looks after stores of jobs: directories that quelmdb keeps.
 
     Looking never writes. Tables are for terminals; into a pipe go lines with
@@ -144,6 +146,8 @@ def commands() -> None:
       quelmdb top jobs.qdb                  what goes on in a store
       quelmdb retry jobs.qdb --status failed
     """
+    if context.invoked_subcommand != "run":  # which has its own meaning of signals
+        context.with_resource(ending_in_order())
     for stream in (sys.stdout, sys.stderr):
         reconfigure = getattr(stream, "reconfigure", None)
         if reconfigure is not None:  # text that the encoding lacks is escaped, no error

@@ -10,8 +10,9 @@ import termios
 import tty
 from collections.abc import Iterator
 from contextlib import contextmanager
-from types import FrameType
 from typing import Final
+
+from .endings import ENDINGS
 
 ESCAPE: Final = "esc"
 _NAMES: Final = {
@@ -29,7 +30,6 @@ _NAMES: Final = {
     "\n": "enter",
     "\x1b": ESCAPE,
 }
-_ENDINGS: Final = (signal.SIGTERM, signal.SIGHUP)
 _VALUES: Final = 6  # of termios.tcgetattr: where the special characters are
 
 
@@ -77,10 +77,9 @@ class Keyboard:
 @contextmanager
 def keyboard() -> Iterator[Keyboard]:
     """Keys without echo, and without waiting for the end of a line. Ctrl-C stays what it
-    is, Ctrl-Z does nothing; SIGTERM and SIGHUP end the block as an exception would."""
+    is, Ctrl-Z does nothing."""
     descriptor = sys.stdin.fileno()
     before = termios.tcgetattr(descriptor)
-    handlers = {number: signal.signal(number, _end) for number in _ENDINGS}
     try:
         tty.setcbreak(descriptor)
         now = termios.tcgetattr(descriptor)
@@ -89,20 +88,14 @@ def keyboard() -> Iterator[Keyboard]:
         yield Keyboard(descriptor)
     finally:
         termios.tcsetattr(descriptor, termios.TCSAFLUSH, before)
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
 
 
 @contextmanager
 def undisturbed() -> Iterator[None]:
     """Signals that end the program come behind the block: half a screen would be written
     to the terminal when it is left."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, *_ENDINGS))
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, *ENDINGS))
     try:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-def _end(number: int, frame: FrameType | None) -> None:
-    raise SystemExit(128 + number)
