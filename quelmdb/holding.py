@@ -20,8 +20,9 @@ class Held:
     """Tells that this thread holds a snapshot, until it is closed or forgotten. 10 us, and a
     descriptor."""
 
+    _descriptor: int | None = None  # also where an interrupt came before `__init__` began
+
     def __init__(self, data_file: os.stat_result, transaction: int) -> None:
-        self._descriptor: int | None = None
         if hasattr(os, "memfd_create"):
             # With the process: a child of a fork has its parent's descriptors.
             name = f"{_file_name(data_file)} {os.getpid()} {threading.get_ident():x} {transaction}"

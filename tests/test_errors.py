@@ -8,6 +8,7 @@ import inspect
 import pickle
 import pkgutil
 import re
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -19,6 +20,7 @@ import pytest
 import quelmdb
 from quelmdb import DiskError, Job, QuelmdbError, StoreClosedError, StoreError, errors
 from quelmdb.engine_errors import ERRORS, mapped_error
+from quelmdb.holding import Held
 from quelmdb.layout import Damaged
 from tests import inmemory
 from tests.uses import STORE_READS, WRITES
@@ -255,3 +257,16 @@ def test_a_closed_store_says_so_whatever_lmdb_says(path: Path) -> None:
     store = quelmdb.open(path)
     store.close()
     assert type(store._opened.environment._error(lmdb.BadTxnError("?"))) is StoreClosedError
+
+
+# --- No complaints ------------------------------------------------------------
+
+
+def test_a_snapshot_whose_making_was_interrupted_goes_without_a_word(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    told: list[object] = []
+    monkeypatch.setattr(sys, "unraisablehook", told.append)
+    held = Held.__new__(Held)  # as far as it comes when an interrupt is first in `__init__`
+    del held
+    assert told == []
