@@ -6,12 +6,14 @@ Beside `engine` the only module that knows lmdb, and of lmdb only its exceptions
 from __future__ import annotations
 
 import errno
+import resource
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final, TypeGuard
 
 import lmdb
 
+from quelmdb import layout
 from quelmdb.errors import (
     CorruptStoreError,
     DiskError,
@@ -44,6 +46,16 @@ _DAMAGED: Final = _as(
     CorruptStoreError, "the data file is damaged; run `quelmdb check`, or restore a backup"
 )
 _FULL: Final = _as(StoreFullError, "no space left; nothing was changed; free some space")
+_TOO_LONG: Final = _as(
+    StoreFullError,
+    "its file is as large as this process may make one; nothing was changed; raise the limit "
+    "(ulimit -f)",
+)
+_FULL_OR_TOO_LONG: Final = _as(
+    StoreFullError,
+    "no space left, or its file is as large as this process may make one (ulimit -f); nothing was "
+    "changed; free some space, or raise the limit",
+)
 _MISUSED: Final = _as(StoreError, "the engine refused the operation; nothing was changed")
 _UNUSABLE: Final = _as(
     DiskError,
@@ -98,7 +110,9 @@ ERRORS: Final[dict[type[Exception], _Make]] = {
         f"all {MAX_READERS} reader slots are taken; end snapshots, or use fewer threads at once",
     ),
     lmdb.ReadonlyError: _as(
-        StorePermissionError, "the files of the store may not be opened so by this user"
+        StorePermissionError,
+        "this user may not open the files of the store; who only reads it must be allowed to write "
+        f"{layout.LOCK_FILE}, too, where LMDB notes who reads",
     ),
     lmdb.TlsFullError: _MISUSED,
     lmdb.TxnFullError: _as(StoreFullError, "one transaction changes too much; use smaller batches"),
@@ -115,7 +129,7 @@ _CODES: Final[dict[int | None, _Make]] = {
     ),
     errno.ENOSPC: _FULL,
     errno.EDQUOT: _FULL,
-    errno.EFBIG: _FULL,
+    errno.EFBIG: _TOO_LONG,
     errno.EBUSY: _as(
         StoreBusyError,
         "this thread is in the middle of another write; a signal handler must not write",
@@ -156,7 +170,13 @@ def mapped_error(error: Exception, path: Path) -> StoreError:
     if make is None:
         code = getattr(error, "code", getattr(error, "errno", None))
         if code == errno.EIO and is_full(path):
-            make = _FULL  # LMDB reports a short write as an I/O error
+            # LMDB reports a short write as an I/O error, whatever cut it short.
+            make = _FULL_OR_TOO_LONG if _has_size_limit() else _FULL
         else:
             make = _CODES.get(code, _UNCOMMITTED if "commit" in str(error) else _FAILED)
     return make(str(error), str(path))
+
+
+def _has_size_limit() -> bool:
+    """Whether files of this process can be too long for a limit of its own."""
+    return resource.getrlimit(resource.RLIMIT_FSIZE)[0] != resource.RLIM_INFINITY

@@ -158,13 +158,15 @@ def mapped(error: OSError, path: Path) -> StoreError:
         return StoreNotFoundError(f"{where}: {error.filename}: {reason}", path=where)
     if isinstance(error, NotADirectoryError):
         return NotAStoreError(f"{where}: {error.filename} is a file", path=where)
+    if error.errno in (errno.EMFILE, errno.ENFILE, errno.EFBIG):  # limits of the process
+        return mapped_error(error, path)
     if has_no_space(error):
         return StoreFullError(f"{where}: {reason}", path=where)
-    if error.errno in (errno.EMFILE, errno.ENFILE):
-        return mapped_error(error, path)
     if error.errno == errno.EROFS:
         return ReadOnlyStoreError(
-            f"{where}: {reason}; open it with readonly=True to look at it", path=where
+            f"{where}: {reason}; a store there can only be looked at (readonly=True, or a command "
+            "that changes nothing)",
+            path=where,
         )
     return DiskError(f"{where}: {reason}", path=where)
 

@@ -109,7 +109,7 @@ def test_a_full_disk_under_the_output_is_an_error(path: str) -> None:
         )
     assert done.returncode == 2
     assert len(done.stderr.splitlines()) == 1
-    assert "No space left" in done.stderr
+    assert done.stderr == "quelmdb: No space left on device\n"
 
 
 def test_ctrl_c_ends_it_quietly(path: str) -> None:

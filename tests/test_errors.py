@@ -22,6 +22,7 @@ from quelmdb import DiskError, Job, QuelmdbError, StoreClosedError, StoreError, 
 from quelmdb.engine_errors import ERRORS, mapped_error
 from quelmdb.holding import Held
 from quelmdb.layout import Damaged
+from quelmdb.registry import mapped
 from tests import inmemory
 from tests.uses import STORE_READS, WRITES
 
@@ -143,6 +144,31 @@ def test_a_short_write_to_a_full_disk_is_a_full_disk(
     error = mapped_error(_lmdb_error(errno.EIO), tmp_path / "data.mdb")
     assert type(error) is quelmdb.StoreFullError
     assert error.errno == errno.ENOSPC
+
+
+def test_a_file_that_is_too_large_for_the_process_says_which_limit_is_to_be_raised(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "data.mdb"
+    path.touch()
+    too_large = OSError(errno.EFBIG, "File too large")
+    assert "(ulimit -f)" not in str(mapped_error(OSError(errno.ENOSPC, "reason"), path))
+    for error in (mapped_error(_lmdb_error(errno.EFBIG), path), mapped(too_large, path)):
+        assert type(error) is quelmdb.StoreFullError
+        assert "(ulimit -f)" in str(error)
+    monkeypatch.setattr("resource.getrlimit", lambda limit: (4096, 4096))
+    assert "(ulimit -f)" in str(mapped_error(_lmdb_error(errno.EIO), path))
+
+
+def test_who_may_not_open_a_store_is_told_that_readers_write_too() -> None:
+    error = mapped_error(lmdb.ReadonlyError("mdb_env_open: denied"), Path("/jobs.qdb/data.mdb"))
+    assert "must be allowed to write lock.mdb" in str(error)
+
+
+def test_a_read_only_file_system_says_how_to_look_in_the_library_and_in_commands() -> None:
+    error = mapped(OSError(errno.EROFS, "Read-only file system"), Path("/jobs.qdb"))
+    assert type(error) is quelmdb.ReadOnlyStoreError
+    assert "(readonly=True, or a command that changes nothing)" in str(error)
 
 
 # --- No others ----------------------------------------------------------------

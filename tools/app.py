@@ -92,11 +92,19 @@ def _exit_code(call: Callable[[], Any]) -> int:
         # Python flushes stdout once more at exit, and would complain then.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return PIPE_CLOSED
-    except (QuelmdbError, OSError) as error:
+    except QuelmdbError as error:
         say(f"quelmdb: {error}")
+    except OSError as error:
+        say(f"quelmdb: {_in_words(error)}")
     else:
         return result if isinstance(result, int) else 0
     return FAILED
+
+
+def _in_words(error: OSError) -> str:
+    """What the system says, without its number."""
+    reason = error.strerror or str(error)
+    return reason if error.filename is None else f"{os.fsdecode(error.filename)}: {reason}"
 
 
 def _complain(error: click.ClickException) -> None:
