@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import math
 import os
 import resource
 from collections.abc import Callable
@@ -110,11 +111,16 @@ def has_no_space(error: OSError) -> bool:
 def is_full(path: Path) -> bool:
     """Whether the file system has no block left for this user, or the file at `path` is as
     large as this process may make one (`ulimit -f`), about."""
-    limit = resource.getrlimit(resource.RLIMIT_FSIZE)[0]
-    if limit != resource.RLIM_INFINITY and path.stat().st_size + MIB > limit:
+    if path.stat().st_size + MIB > _size_limit():
         return True
     space = os.statvfs(path.parent)
     return space.f_bavail * space.f_frsize < MIB
+
+
+def _size_limit() -> float:
+    """How large this process may make a file, in bytes (`ulimit -f`)."""
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)[0]
+    return math.inf if limit == resource.RLIM_INFINITY else limit
 
 
 def allocate(descriptor: int, start: int, end: int) -> None:
@@ -227,10 +233,13 @@ class GrowingRoom:
         if self._allocate(needed + kept // 4) or self._allocate(needed):
             return 0
         if self._allocated - in_use + recyclable() < growth + kept:
+            limited = _whole(needed) > _size_limit()
+            where = "under the limit of a file's size for" if limited else "on the file system of"
+            remedy = "raise that limit (ulimit -f)" if limited else "free some space"
             raise StoreFullError(
-                f"no space left on the file system of {self._path}: {growth:,} bytes more, and "
-                f"{kept:,} in reserve for claims and completions, do not fit; free some space, "
-                "or destroy jobs and insert less at a time",
+                f"no space left {where} {self._path}: {growth:,} bytes more, and {kept:,} in "
+                f"reserve for claims and completions, do not fit; {remedy}, or destroy jobs and "
+                "insert less at a time",
                 path=str(self._path),
             )
         return 0
