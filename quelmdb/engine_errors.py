@@ -48,8 +48,8 @@ _DAMAGED: Final = _as(
 _FULL: Final = _as(StoreFullError, "no space left; nothing was changed; free some space")
 _TOO_LONG: Final = _as(
     StoreFullError,
-    "its file is as large as this process may make one; nothing was changed; raise the limit "
-    "(ulimit -f)",
+    "no space left: its file is as large as this process may make one; nothing was changed; raise "
+    "the limit (ulimit -f)",
 )
 _FULL_OR_TOO_LONG: Final = _as(
     StoreFullError,
