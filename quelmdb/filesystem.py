@@ -111,7 +111,8 @@ def has_no_space(error: OSError) -> bool:
 def is_full(path: Path) -> bool:
     """Whether the file system has no block left for this user, or the file at `path` is as
     large as this process may make one (`ulimit -f`), about."""
-    if path.stat().st_size + MIB > _size_limit():
+    limit = _size_limit()
+    if limit < math.inf and path.stat().st_size + MIB > limit:
         return True
     space = os.statvfs(path.parent)
     return space.f_bavail * space.f_frsize < MIB
