@@ -36,6 +36,13 @@ def _pages_of(path: Path, name: bytes) -> list[int]:
     return [leaf.page for leaf in leaves]
 
 
+def _root_of(path: Path, name: bytes) -> int:
+    with Pages(data_file(path)) as pages:
+        root = Salvage(pages)._trees[name].root
+    assert root is not None
+    return root
+
+
 def _wipe(*pages: int) -> Callable[[bytearray], None]:
     def damage(data: bytearray) -> None:
         for page in pages:
@@ -78,13 +85,34 @@ def test_without_the_root_of_the_jobs_each_is_found_by_its_checksum(
     many: Path, tmp_path: Path
 ) -> None:
     before = jobs_of(many)
-    with Pages(data_file(many)) as pages:
-        root = Salvage(pages)._trees[layout.JOBS].root
-    assert root is not None
+    root = _root_of(many, layout.JOBS)
     done = repaired(damaged_copy(many, tmp_path / "copy", _wipe(root)))
     assert done.jobs == before
     assert done.told.loose == len(before)
     assert "nothing refers" in str(done.told.problems[-1])
+
+
+def test_of_two_sound_records_of_a_job_the_newer_one_is_kept(tmp_path: Path) -> None:
+    """A lost write has left a leaf with older ones where the root of the jobs should be."""
+    path = tmp_path / "jobs.qdb"
+    with quelmdb.open(path) as store:
+        store.insert_many(Job("a", n) for n in range(300))
+        assert store.check() == []
+    older = data_file(path).read_bytes()
+    leaf = _pages_of(path, layout.JOBS)[1]
+    with quelmdb.open(path) as store:
+        store.complete_many(store.claim(limit=300))
+    before = jobs_of(path)
+    root = _root_of(path, layout.JOBS)
+
+    def lose_a_write(data: bytearray) -> None:
+        number = root.to_bytes(8, sys.byteorder)
+        data[root * _PAGE : (root + 1) * _PAGE] = (
+            number + older[leaf * _PAGE + 8 : (leaf + 1) * _PAGE]
+        )
+
+    done = repaired(damaged_copy(path, tmp_path / "copy", lose_a_write))
+    assert done.jobs == before
 
 
 @pytest.mark.parametrize("name", [layout.JOBS, layout.PAYLOADS])

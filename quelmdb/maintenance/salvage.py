@@ -102,7 +102,8 @@ class Salvage:
             yield from ((node.key, node.value) for node in nodes)
 
     def records(self) -> Iterator[Record]:
-        """Every record, by ascending id. One that is damaged may come beside a loose one."""
+        """Every record, by ascending id. One that is damaged may come beside a loose one; of
+        two that are sound the newer one comes: the tree may have a page as it was before."""
         loose = iter(sorted(self._loose))
         waiting = next(loose, None)
         for found in self._leaves(layout.JOBS):
@@ -113,11 +114,17 @@ class Salvage:
                 while waiting is not None and waiting < job_id:
                     yield self._loose_record(waiting)
                     waiting = next(loose, None)
-                yield Record(key, record, False)
-                if waiting == job_id:
-                    if not _is_sound(key, record):
-                        yield self._loose_record(waiting)
-                    waiting = next(loose, None)
+                if waiting != job_id:
+                    yield Record(key, record, False)
+                    continue
+                if not _is_sound(key, record):
+                    yield Record(key, record, False)
+                    yield self._loose_record(job_id)
+                elif _state(key, record) < self._loose[job_id][0][1:]:
+                    yield self._loose_record(job_id)
+                else:
+                    yield Record(key, record, False)
+                waiting = next(loose, None)
         while waiting is not None:
             yield self._loose_record(waiting)
             waiting = next(loose, None)
@@ -346,9 +353,14 @@ def _is_sound(key: bytes, record: bytes) -> bool:
     return True
 
 
-def _version(key: bytes, record: bytes, rank: int) -> _Version:
+def _state(key: bytes, record: bytes) -> tuple[int, int]:
+    """What is larger in the newer of two records of a job: its time, and its claim."""
     *_, updated_at, claim = recordlayout.unpack_record(key, record)
-    return rank, updated_at, claim
+    return updated_at, claim
+
+
+def _version(key: bytes, record: bytes, rank: int) -> _Version:
+    return rank, *_state(key, record)
 
 
 def _of_lengths(found: dict[int, list[bytes]], reference: bytes) -> dict[int, list[bytes]]:
