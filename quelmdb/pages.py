@@ -13,12 +13,11 @@ from __future__ import annotations
 
 import os
 import sys
-from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Final, NamedTuple, Self
+from typing import Final, NamedTuple, Self
 
 HEAD: Final = 16
 """Bytes of a page before its pointers, and of a meta page before the meta."""
@@ -95,29 +94,6 @@ class Leaf(NamedTuple):
     nodes: list[Node]
 
 
-class Within:
-    """The keys that the holes of a tree may have had."""
-
-    def __init__(self, holes: Iterable[Hole]) -> None:
-        # They come by ascending keys, and none reaches into another, or both are the same.
-        holes = list(holes)
-        self._everything = any(hole.low is None and hole.high is None for hole in holes)
-        self._first = [hole.high for hole in holes if hole.low is None]
-        self._last = [hole.low for hole in holes if hole.high is None]
-        bounded = [h for h in holes if h.low is not None and h.high is not None]
-        self._lows: list[Any] = [hole.low for hole in bounded]
-        self._highs: list[Any] = [hole.high for hole in bounded]
-
-    def has(self, place: Any) -> bool:
-        """Whether one of them may have had that key. O(log n)."""
-        if self._everything:
-            return True
-        if any(place < high for high in self._first) or any(place >= low for low in self._last):
-            return True
-        at = bisect_right(self._lows, place) - 1
-        return at >= 0 and bool(place < self._highs[at])
-
-
 def as_number(key: bytes) -> int:
     """The place of a native number of 8 bytes. Raises `ValueError`."""
     if len(key) != 8:
@@ -173,7 +149,7 @@ class Pages:
                 if refused is not None and number < len(refused) and refused[number]:
                     raise ValueError("it is both free and in use")
                 seen.add(number)
-                page = self._sound_page(number)
+                page = self.sound_page(number)
                 if kind_of(page) == BRANCH:
                     children = _children(page, order)
                     ends = [place for _, place in children[1:]]
@@ -193,17 +169,26 @@ class Pages:
             else:
                 yield Leaf(number, nodes)
 
-    def free(self, tree: Tree) -> Iterator[int]:
-        """The pages that a list of free ones names. Raises `ValueError` where it is damaged."""
+    def freed(self, tree: Tree) -> Iterator[tuple[int, list[int]]]:
+        """What a list of free pages says: which transaction has freed which pages, ascending.
+        Raises `ValueError` where it is damaged."""
         for leaf in self.leaves(tree, as_number):
             if isinstance(leaf, Hole):
                 raise ValueError(f"page {leaf.page} of free pages: {leaf.reason}")
-            for _, _, value in leaf.nodes:
+            for key, _, value in leaf.nodes:
                 length, *free = memoryview(value[: len(value) // 8 * 8]).cast("Q").tolist() or [0]
                 descends = all(a > b for a, b in pairwise(free))
                 if len(value) != 8 * length + 8 or not descends:
                     raise ValueError("the list of free pages is damaged")
-                yield from free
+                yield as_number(key), free
+
+    def number_of(self, meta: Meta) -> int:
+        """The transaction of a meta page, by its list of free pages: each frees at least a page
+        of main. Raises `ValueError` where the list is damaged."""
+        last, *before = self.metas
+        if meta in before and meta.free == last.free:
+            return meta.transaction  # a commit that failed was settled: both are the same state
+        return max((number for number, _ in self.freed(meta.free)), default=meta.transaction)
 
     def ends_with_free_pages(self) -> bool:
         """Whether all pages that the file lacks are free: LMDB does not write what it takes and
@@ -211,14 +196,21 @@ class Pages:
         first = self._bytes // self.size
         for meta in self.metas[:1]:
             with suppress(ValueError):
-                free = {page for page in self.free(meta.free) if first <= page <= meta.last_page}
+                lists = (freed for _, freed in self.freed(meta.free))
+                free = {
+                    page for freed in lists for page in freed if first <= page <= meta.last_page
+                }
                 return first >= len(_SLOTS) and len(free) == meta.last_page + 1 - first
         return False
 
     def problems_at_opening(self, names: Iterable[bytes]) -> list[str]:
         """What is wrong with the pages that LMDB reads to open the file and the databases of
-        these `names`: it believes whatever stands there. O(1)."""
+        these `names`: it believes whatever stands there. O(free pages)."""
         problems = [*self.problems]
+        for meta in self.metas:
+            with suppress(ValueError):
+                if (told := self.number_of(meta)) != meta.transaction:
+                    problems.append(f"a meta page says {meta.transaction}, and is of {told}")
         for meta in self.metas[:1]:
             trees = {b"main": meta.main}
             for name in (b"main", *names):
@@ -268,7 +260,8 @@ class Pages:
             raise ValueError("the value of an entry is not where it should be")
         return os.pread(self._file, length, number * self.size + HEAD)
 
-    def _sound_page(self, number: int) -> bytes:
+    def sound_page(self, number: int) -> bytes:
+        """A page of a tree. Raises `ValueError` where it is none."""
         page = self.page(number) if number not in _SLOTS else None
         if page is None:
             raise ValueError("there is no such page")

@@ -32,7 +32,8 @@ def command(store: str, repairs: bool, as_json: bool) -> None:
     is whole, its indexes, counters and worker names anew. Nothing is lost: what is no whole job
     is set aside in a file in the store's directory (a CBOR sequence), and the damaged file
     is kept there as NNNNNN.damaged, to be deleted by you. Exits with 1 where anything was set
-    aside, with 2 where nothing of a store is left: it is as it was then.
+    aside, or the last transaction may be undone, with 2 where nothing of a store is left: it is as
+    it was then.
 
     \b
     Example:
@@ -81,9 +82,11 @@ def _repair(store: str, as_json: bool) -> None:
         say(f"{repaired.kept:,} jobs kept, {repaired.set_aside:,} things set aside")
         if repaired.aside is not None:
             say(f"they are in {repaired.aside}")
+        if repaired.undone:
+            say("what the last transaction changed may be undone: no newer state is readable")
         if repaired.loose:
             say(f"{repaired.loose:,} of the jobs may be older versions, or had been deleted")
-    if repaired.set_aside:
+    if repaired.set_aside or repaired.undone:
         answer_no()
 
 

@@ -1,4 +1,5 @@
-"""What can be read of a leaf page whose frame, or that of a node on it, is damaged.
+"""What can be read of a leaf page whose frame, or that of a node on it, is damaged; and which
+keys may be missing.
 
 The pointers, the bounds and the frames of the nodes each tell where the nodes are: what one of
 them has lost another has. What is found by its looks alone is to be confirmed by a checksum.
@@ -7,9 +8,10 @@ them has lost another has. What is found by its looks alone is to be confirmed b
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator
 from itertools import pairwise
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from quelmdb.pages import (
     BRANCH,
@@ -18,6 +20,7 @@ from quelmdb.pages import (
     META,
     OVERFLOW,
     SUBDATA,
+    Hole,
     Node,
     kind_of,
     lower_of,
@@ -25,6 +28,29 @@ from quelmdb.pages import (
 )
 
 _OTHERS: Final = (BRANCH, OVERFLOW, META)  # pages that are certainly no leaf
+
+
+class Within:
+    """The keys that the holes of a tree may have had."""
+
+    def __init__(self, holes: Iterable[Hole]) -> None:
+        # They come by ascending keys, and none reaches into another, or both are the same.
+        holes = list(holes)
+        self._everything = any(hole.low is None and hole.high is None for hole in holes)
+        self._first = [hole.high for hole in holes if hole.low is None]
+        self._last = [hole.low for hole in holes if hole.high is None]
+        bounded = [h for h in holes if h.low is not None and h.high is not None]
+        self._lows: list[Any] = [hole.low for hole in bounded]
+        self._highs: list[Any] = [hole.high for hole in bounded]
+
+    def has(self, place: Any) -> bool:
+        """Whether one of them may have had that key. O(log n)."""
+        if self._everything:
+            return True
+        if any(place < high for high in self._first) or any(place >= low for low in self._last):
+            return True
+        at = bisect_right(self._lows, place) - 1
+        return at >= 0 and bool(place < self._highs[at])
 
 
 def fitting_nodes(page: bytes) -> list[Node]:

@@ -52,6 +52,9 @@ class Repaired:
     """Records, chunks and pages that are in the file `aside`, and generations that nothing
     refers to."""
     aside: Path | None = None
+    undone: bool = False
+    """Whether no state of the store can be read that is certainly its last: what the last
+    transaction changed may be undone."""
     invented: dict[int, str] = field(default_factory=dict)
     """Names of workers that were lost, by number."""
     problems: list[Problem] = field(default_factory=list)
@@ -169,7 +172,7 @@ class _Repair:
         self._pages = pages
         self._aside = aside
         self._progress = progress
-        self._done = Repaired(problems=salvage.problems)
+        self._done = Repaired(undone=salvage.undone, problems=salvage.problems)
         self._used = Used()
         self._names = WorkerNames(salvage, self._report)
         self._chunks = _InStep(salvage, self._orphans)

@@ -15,26 +15,28 @@ from itertools import groupby, islice, product
 from typing import Final, NamedTuple
 
 from quelmdb import layout, recordlayout
-from quelmdb.maintenance.remains import fitting_nodes, raw_nodes
+from quelmdb.maintenance.remains import Within, fitting_nodes, raw_nodes
+from quelmdb.maintenance.states import (
+    free_marks,
+    is_main,
+    last_states,
+    named_trees,
+    order_of,
+)
 from quelmdb.pages import (
     EMPTY,
     Hole,
     Leaf,
     Node,
-    Order,
     Pages,
     Tree,
-    Within,
     as_bytes,
     as_number,
-    is_tree,
-    tree_of,
 )
 from quelmdb.persistence import Problem
 from quelmdb.values import MAX_WORKER_BYTES
 
 _MOST_TRIES: Final = 256  # ways to put a part together of chunks that are there twice
-_NUMBERED: Final = frozenset((layout.JOBS, layout.WORKER_NAMES, layout.OWNERS))
 _DATABASES: Final = frozenset(
     (
         *(layout.JOBS, layout.PAYLOADS, layout.BY_STATUS, layout.BY_WORKER_STATUS, layout.META),
@@ -76,6 +78,8 @@ class Salvage:
         self.damaged: list[Hole] = []
         """The pages of jobs and payloads that are."""
         self._free: bytearray | None = None
+        self.undone = False
+        """Whether what the last transaction changed is not there, or may not be."""
         self._trees = self._find_trees()
         self.foreign = sorted(self._trees.keys() - _DATABASES)
         """The names of databases that no store of this version has."""
@@ -178,14 +182,20 @@ class Salvage:
 
     def _find_trees(self) -> dict[bytes, Tree]:
         """Where each database is, at the latest point in time that can be read."""
-        for meta in self._pages.metas:
-            self._free = self._free_pages(meta.free)
-            trees = self._named(meta.main) or self._unreferred()
+        states, self.undone = last_states(self._pages)
+        if states and states[0] not in self._pages.metas and not states[0].marks:
+            self.problems.append(
+                Problem("structure", "no meta page has the last transaction: it is brought back")
+            )
+        for state in states:
+            self._free = self._free_pages(state.free)
+            trees = self._named(state.main) or self._unreferred()
             if trees:
                 return trees
             self.problems.append(
-                Problem("structure", f"no database of transaction {meta.transaction} is found")
+                Problem("structure", f"no database of transaction {state.transaction} is found")
             )
+            self.undone = True
         self._free = None
         return self._unreferred()
 
@@ -198,7 +208,7 @@ class Salvage:
                 nodes = fitting_nodes(self._pages.page(leaf.page) or b"")
             else:
                 nodes = leaf.nodes
-            found |= {node.key: tree_of(node.value) for node in nodes if is_tree(node)}
+            found |= named_trees(nodes)
         return found
 
     def _unreferred(self) -> dict[bytes, Tree]:
@@ -207,26 +217,21 @@ class Salvage:
         for number in range(self._pages.count):
             if self._is_free(number):
                 continue
-            nodes = fitting_nodes(self._pages.page(number) or b"")
-            trees = {node.key: tree_of(node.value) for node in nodes if is_tree(node)}
-            if trees.keys() >= {layout.JOBS, layout.PAYLOADS, layout.META}:
+            trees = named_trees(fitting_nodes(self._pages.page(number) or b""))
+            if is_main(trees):
                 found.append(trees)
         return found[0] if len(found) == 1 else {}
 
     def _free_pages(self, tree: Tree) -> bytearray | None:
         """A mark for every page of the file that is free; None where that is not certain."""
-        marks = bytearray(self._pages.count)
         try:
-            for page in self._pages.free(tree):
-                if page < len(marks):  # free ones may be beyond the end of the file
-                    marks[page] = 1
+            return free_marks(self._pages, tree)
         except ValueError as error:
             self.problems.append(Problem("structure", str(error)))
             return None
-        return marks
 
     def _leaves(self, name: bytes) -> Iterator[Leaf | Hole]:
-        return self._pages.leaves(self._trees.get(name, EMPTY), _order_of(name), self._free)
+        return self._pages.leaves(self._trees.get(name, EMPTY), order_of(name), self._free)
 
     def _survey(self, name: bytes) -> list[Hole]:
         """The holes of a tree, the other pages of which are marked as reached."""
@@ -235,7 +240,7 @@ class Salvage:
             return [Hole(None, None, 0, "it is not found")]
         holes: list[Hole] = []
         count = 0
-        order = _order_of(name)
+        order = order_of(name)
         # As far as the sound pages on both sides: a key between two pages may be damaged, too.
         last, unended = None, 0
         for found in self._leaves(name):
@@ -335,10 +340,6 @@ def pair_of(number: bytes, name: bytes) -> tuple[int, str] | None:
     if not 0 < value <= layout.MAX_WORKER or not 0 < len(name) <= MAX_WORKER_BYTES:
         return None
     return value, text
-
-
-def _order_of(name: bytes) -> Order:
-    return as_number if name in _NUMBERED else as_bytes
 
 
 def _problem(name: bytes, hole: Hole) -> Problem:
