@@ -17,19 +17,20 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable, Iterable, Iterator
-from enum import Enum
 from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any, BinaryIO, Final, NamedTuple, TypeVar
+from typing import Any, BinaryIO, Final, TypeVar
 
 import quelmdb
 from quelmdb import Job, QuelmdbError
 from quelmdb.layout import OWNERS_FILE
 from quelmdb.maintenance.offline import check_unopened, repair_store
+from quelmdb.maintenance.repair import Repaired
 from tests.damage import data_file
 from tests.faults.asking import listings, questions
 from tests.faults.images import FIELDS, STALE, Fields, Image, Specimen, image
+from tests.faults.verdicts import Stage, Verdict
 
 T = TypeVar("T")
 
@@ -40,39 +41,7 @@ _NEW: Final = "new"
 _ID, _WORKER, _ARGUMENTS, _CREATED_AT = 0, 1, 2, 4  # among the fields
 
 
-class Stage(Enum):
-    """What is done to an image, in this order."""
-
-    READ = "reading"
-    CHECK = "check"
-    WRITE = "writing"
-    REPAIR = "repair"
-
-
 _STAGES_OF_ONE: Final = [Stage.READ, Stage.CHECK, Stage.WRITE]  # copy of the image
-
-
-class Verdict(NamedTuple):
-    """What came of an image."""
-
-    number: int
-    kind: str
-    where: str
-    right: bool = True
-    """Whether all that was asked was answered as of the sound store."""
-    errors: bool = False
-    omissions: bool = False
-    """Whether an answer was another one: jobs were left out, or a number was wrong."""
-    older: bool = False
-    """Whether a job was told as it was before."""
-    found: bool | None = None
-    """Whether `check` found anything; None where it died."""
-    crashes: tuple[str, ...] = ()
-    """Stage and signal."""
-    failures: tuple[str, ...] = ()
-    """What must not be."""
-    repaired: tuple[int, int, int] | None = None
-    """How many jobs the repaired store has, how many are missing, how many are older."""
 
 
 def serve(
@@ -117,6 +86,11 @@ class _Examination:
         self.answers: dict[str, Any] = {}
         self.told: set[int] = set()
         """Jobs that were told as they are."""
+
+    @property
+    def found(self) -> bool | None:
+        """Whether `check` found anything."""
+        return self._verdict.found
 
     def verdict(self, *, repairing: bool) -> Verdict:
         """Runs the stages, each of them whether the one before survived or not."""
@@ -197,6 +171,8 @@ class _Child:
         self._path = path
         self._pipe = pipe
         self._told: set[int] = set(examination.told)
+        self._told_before: set[int] = set()
+        self._meta_hit = examination.image.hits_meta_pages(self._whole)
 
     def run(self, stages: list[Stage]) -> None:
         """Never returns."""
@@ -248,6 +224,9 @@ class _Child:
                 self._told_jobs("snapshot, failed", lambda: list(snapshot.failed()))
             for question, ask in questions(store):
                 self._compare(question, partial(_unless_error, ask))
+        changed = self._whole.before.keys()
+        if self._meta_hit and self._told_before and not self._told & changed:
+            self._say("before_last", True)
 
     def _told_jobs(self, question: str, ask: Callable[[], list[Job | None]]) -> None:
         """Their ids are compared with those of the sound store, each job with what it was."""
@@ -281,7 +260,10 @@ class _Child:
             self._told.add(job_id)
         elif fields in self._whole.versions.get(job_id, ()):
             self._say("right", False)
-            self._say("older", True)
+            if self._meta_hit and fields == self._whole.before.get(job_id):
+                self._told_before.add(job_id)
+            else:
+                self._say("older", True)
         else:
             self._say("failure", f"a job that never was: {_shortened(fields)}")
 
@@ -328,11 +310,15 @@ class _Child:
                 self._say("failure", f"the repaired store has problems: {problems}")
             jobs = {job.id or 0: self._whole.fields_of(job) for job in store.all()}
         kept, older = set(), 0
+        undone = self._undone(done, jobs)
         for job_id, fields in jobs.items():
             known = self._whole.versions.get(job_id, ())
             if known and fields[_WORKER] in done.invented.values():
                 fields = (job_id, known[0][_WORKER], *fields[_WORKER + 1 :])
             if fields == self._whole.jobs.get(job_id):
+                kept.add(job_id)
+                continue
+            if undone and fields == self._whole.before.get(job_id):
                 kept.add(job_id)
                 continue
             older += 1
@@ -347,7 +333,22 @@ class _Child:
         }
         if lost:
             self._say("failure", f"lost by repair: {lost}")
+        self._say("undone", undone)
         self._say("repaired", (len(jobs), len(self._whole.jobs.keys() - jobs.keys()), older))
+
+    def _undone(self, done: Repaired, jobs: dict[int, Fields]) -> bool:
+        """Whether the last transaction is, and says so; or it cannot be seen: a meta page as it
+        was before, beside that of the transaction behind it, is that of a sound store."""
+        whole, examination = self._whole, self._examination
+        undone = {job_id for job_id, old in whole.before.items() if jobs.get(job_id) == old}
+        if not undone or not self._meta_hit:
+            return False
+        if undone & examination.told:
+            self._say("failure", f"could be read, and is undone by repair: {undone}")
+        unseen = examination.kind == STALE and examination.found is False
+        if not done.undone and not done.loose and not unseen:
+            self._say("failure", f"undone by repair, which does not say so: {undone}")
+        return done.undone or unseen
 
     def _had(self, job_id: int) -> bool:
         """Whether a job could be read of the image, or is whole on its pages."""

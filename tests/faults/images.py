@@ -60,6 +60,8 @@ class Specimen(NamedTuple):
     older: dict[int, list[bytes]]
     """What stood on such pages before: as long as a lost write leaves it there."""
     jobs: dict[int, Fields]
+    before: dict[int, Fields]
+    """The jobs that the last transaction has changed, as it found them."""
     pieces: dict[int, list[Piece]]
     """The record of each job, and its chunks."""
     versions: dict[int, list[Fields]]
@@ -85,6 +87,10 @@ class Image(NamedTuple):
     where: str
     data: bytes
 
+    def hits_meta_pages(self, whole: Specimen) -> bool:
+        """Whether what tells which state is the last one is damaged."""
+        return not whole.data.startswith(self.data[: 2 * PAGE])
+
     def has(self, piece: Piece, whole: Specimen) -> bool:
         """Whether it is in its place, or its page in the place of another."""
         here = piece.page * PAGE + piece.at
@@ -100,6 +106,7 @@ def specimen(path: Path) -> Specimen:
     needs pages of its own."""
     files: list[bytes] = []
     versions: dict[int, list[Fields]] = {}
+    states: list[dict[int, Fields]] = []
     clock = ManualClock()
     with quelmdb.open(path, clock=clock) as store:
         for _ in _transactions(store):
@@ -107,6 +114,7 @@ def specimen(path: Path) -> Specimen:
             files.append(data_file(path).read_bytes())
             stored = {job.id or 0: (job._record, _others(job)) for job in store.all()}
             jobs = {job.id or 0: fields_of(job) for job in store.all()}
+            states.append(jobs)
             for job_id, fields in jobs.items():
                 known = versions.setdefault(job_id, [])
                 if fields not in known:
@@ -116,7 +124,9 @@ def specimen(path: Path) -> Specimen:
     used = pages_in_use(path)
     pieces = _pieces(path, data)
     inline = {job_id: known for job_id, known in stored.items() if len(pieces[job_id]) == 1}
-    return Specimen(data, used, _older(data, files, used), jobs, pieces, versions, inline)
+    before = {job_id: old for job_id, old in states[-2].items() if old != jobs[job_id]}
+    older = _older(data, files, used)
+    return Specimen(data, used, older, jobs, before, pieces, versions, inline)
 
 
 def _transactions(store: quelmdb.Store) -> Iterator[object]:
@@ -150,12 +160,14 @@ def _transactions(store: quelmdb.Store) -> Iterator[object]:
     yield store.insert_many(Job("gone", b"g" * 20_000) for _ in range(60))
     store.destroy_many(store.all("gone").ids())
     yield None
-    # A flip in the newer of both meta pages may undo the last commit, which LMDB cannot tell
-    # from an older state: the last two change no job that stays.
     gone = store.insert(Job("gone"))
     yield gone
     store.destroy(gone)
     yield None
+    # Where the newer one of both meta pages is damaged, LMDB takes the older state for the last.
+    last = store.claim("mail", limit=6)
+    yield last
+    yield store.complete_many(last, [b"l" * 3000, *[None] * 5])
 
 
 def _with_options() -> Iterator[Job]:

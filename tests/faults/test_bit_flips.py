@@ -16,10 +16,11 @@ from typing import Final
 import pytest
 
 from tests.children import Child
-from tests.faults.examining import Stage, Verdict, serve
+from tests.faults.examining import serve
 from tests.faults.figures import Tell
 from tests.faults.images import FLIPS, STALE, Specimen, specimen
 from tests.faults.seeds import new_seed
+from tests.faults.verdicts import Stage, Verdict
 
 pytest_plugins = ["tests.fixtures"]
 
@@ -44,7 +45,9 @@ def test_damage_never_makes_another_job_or_alters_one_and_check_finds_what_is_le
     place: Path, long: bool, figure: Tell
 ) -> None:
     """Flipped bits, swapped pages, zeroed sectors, lost writes. A page that is as it was before
-    has jobs as they were before: such a job is told as what it was, and not as any other."""
+    has jobs as they were before: such a job is told as what it was, and not as any other. Where
+    the meta pages are damaged all may be as it was before the last transaction: `check` finds
+    it, and repair brings it back, or says that it is undone."""
     images = _FLIPPED * 3 // 2 if long else 120
     seed = new_seed()
     verdicts = list(_verdicts(specimen(place / "whole.qdb"), place, images, seed))
@@ -87,17 +90,21 @@ def _told(verdicts: list[Verdict], crashes: Counter[Stage]) -> str:
     kinds = Counter(verdict.kind for verdict in verdicts)
     unfound = sum(verdict.found is False and not verdict.right for verdict in verdicts)
     repaired = [verdict.repaired for verdict in verdicts if verdict.repaired]
+    undone = sum(verdict.undone for verdict in verdicts)
+    back = sum(v.before_last and v.repaired is not None and not v.undone for v in verdicts)
     jobs, missing, old = map(sum, zip(*repaired, strict=True))
     flipped = sum(kinds[kind] for kind in FLIPS)
     return (
         f"{len(verdicts):,} images, {flipped:,} of them with flipped bits "
         f"({', '.join(f'{n:,} {kind}' for kind, n in kinds.items())}): "
         f"{outcomes['right']:,} right answers, {outcomes['errors']:,} errors, "
-        f"{outcomes['omissions']:,} omissions found by check, 0 wrong jobs; of {older:,} images a "
+        f"{outcomes['omissions']:,} omissions found by check, {outcomes['before']:,} answers as "
+        f"before the last transaction (damaged meta pages), 0 wrong jobs; of {older:,} images a "
         f"job was told as it was before ({unfound:,} of {kinds[STALE]:,} lost writes are not found "
         f"by check); {crashes[Stage.READ]:,} crashes of readers, {crashes[Stage.WRITE]:,} of "
         f"writers, 0 of check; {len(repaired):,} repaired: {jobs:,} jobs kept, {missing:,} of "
-        f"damaged pages set aside, {old:,} as they were before, 0 altered"
+        f"damaged pages set aside, {old:,} as they were before, 0 altered; "
+        f"{back:,} times the last transaction is brought back, {undone:,} times told as undone"
     )
 
 
@@ -106,4 +113,6 @@ def _outcome(verdict: Verdict) -> str:
         return "crash"
     if verdict.right:
         return "right"
+    if verdict.before_last and not verdict.older:
+        return "before"
     return "omissions" if verdict.omissions or verdict.older else "errors"
