@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -107,6 +108,23 @@ def test_a_repair_that_is_interrupted_at_its_beginning_keeps_the_store_closed_no
     with pytest.raises(KeyboardInterrupt):
         repair_store(path)
     quelmdb.open(path).close()
+
+
+def test_what_keeps_a_repair_from_its_files_is_said_in_the_librarys_errors(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = path.with_name("file")
+    file.touch()
+    with pytest.raises(quelmdb.NotAStoreError, match="is a file"):
+        repair_store(file)
+    quelmdb.open(path).close()
+
+    def refuse(*ignored: object, **options: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr("quelmdb.maintenance.offline.LockFile", refuse)
+    with pytest.raises(quelmdb.StorePermissionError):
+        repair_store(path)
 
 
 def test_where_there_is_no_store_there_is_nothing_to_repair(tmp_path: Path) -> None:

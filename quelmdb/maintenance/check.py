@@ -40,7 +40,7 @@ def check_structure(generation: Path) -> list[Problem]:
 
 def check_pages_at_opening(generation: Path) -> list[Problem]:
     """What is wrong with the few pages that LMDB reads of a generation to open it, and might
-    not survive: to be asked before. O(1)."""
+    not survive: to be asked before. O(free pages)."""
     while True:
         with Pages(generation / layout.DATA_FILE) as pages:
             problems = pages.problems_at_opening((layout.META,))

@@ -12,7 +12,7 @@ from pathlib import Path
 from quelmdb import boot, layout, registry
 from quelmdb.directory import is_store, no_store
 from quelmdb.durability import EPHEMERAL, FULL
-from quelmdb.errors import StoreBusyError
+from quelmdb.errors import NotAStoreError, StoreBusyError, StoreError
 from quelmdb.filesystem import sync_directory
 from quelmdb.generations import Generations
 from quelmdb.lockfile import LockFile
@@ -26,9 +26,10 @@ from quelmdb.persistence import Problem
 def check_unopened(path: str | os.PathLike[str]) -> list[Problem]:
     """What LMDB might not survive where the store at `path` is opened: to be asked before, where
     there is a doubt. Nothing where there is no store. Changes nothing, also beside processes that
-    use it. O(1)."""
+    use it. O(free pages)."""
     found: list[Problem] = []
-    with suppress(FileNotFoundError, NotADirectoryError):
+    # What may not be read is refused with a reason by who opens it.
+    with suppress(FileNotFoundError, NotADirectoryError, PermissionError):
         for entry in sorted(Path(path).iterdir()):
             if layout.generation_number(entry.name) is not None:
                 with suppress(FileNotFoundError):  # it may be deleted meanwhile
@@ -47,7 +48,18 @@ def repair_store(path: str | os.PathLike[str], progress: Progress | None = None)
     new one. O(pages and jobs); needs as much space again.
     """
     place = Path(os.path.abspath(path))
-    if not place.is_dir() or not is_store(place):
+    try:
+        return _repair_store(place, progress)
+    except OSError as error:
+        if isinstance(error, StoreError):
+            raise
+        raise registry.mapped(error, place) from error
+
+
+def _repair_store(place: Path, progress: Progress | None) -> Repaired:
+    if place.exists() and not place.is_dir():
+        raise NotAStoreError(f"{place} is a file; a store is a directory", path=str(place))
+    if not is_store(place):
         raise no_store(place)
     with ExitStack() as alone:
         if not alone.enter_context(registry.kept_closed(place)):
