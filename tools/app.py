@@ -89,16 +89,24 @@ def _exit_code(call: Callable[[], Any]) -> int:
     except click.Abort:
         return INTERRUPTED
     except _PipeClosed:
-        # Python flushes stdout once more at exit, and would complain then.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        _drop_output()
         return PIPE_CLOSED
     except QuelmdbError as error:
         say(f"quelmdb: {error}")
     except OSError as error:
         say(f"quelmdb: {_in_words(error)}")
+        try:
+            sys.stdout.flush()
+        except OSError:
+            _drop_output()
     else:
         return result if isinstance(result, int) else 0
     return FAILED
+
+
+def _drop_output() -> None:
+    """Python flushes stdout once more at exit, and would complain then."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 
 def _in_words(error: OSError) -> str:
