@@ -8,7 +8,7 @@ from typing import Any, Final
 import pytest
 
 from quelmdb import Failure, Job, Progress
-from tests.faults.crew import Known, verify
+from tests.faults.crew import Known, assert_at_once, verify
 from tests.faults.lanes import Step
 
 AT: Final = datetime(2026, 1, 1, tzinfo=UTC)
@@ -105,6 +105,13 @@ def test_a_cancellation_that_was_asked_for_is_not_forgotten() -> None:
     verify(known, THERE | {2: _rescued(TOLD[2], "cancelled")})
     with pytest.raises(AssertionError):
         verify(known, THERE)
+
+
+def test_slow_openings_are_found_out() -> None:
+    assert_at_once([0.1] * 99 + [5.0])
+    for opened in ([0.1] * 98 + [5.0] * 2, [0.1] * 4 + [5.0] * 5):
+        with pytest.raises(AssertionError):
+            assert_at_once(opened)
 
 
 def _known(step: Step | None) -> Known:
