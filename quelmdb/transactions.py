@@ -82,7 +82,8 @@ class Transactions:
                 if end is None and moment >= self._patient_from:
                     end = moment + _PATIENCE_SECONDS
                 is_of_lmdb = isinstance(error.__cause__, Exception) and is_foreign(error.__cause__)
-                if end is None or not is_of_lmdb or not self.environment.pinned_bytes():
+                in_vain = outcome or not is_of_lmdb or not self.environment.pinned_bytes()
+                if end is None or in_vain:
                     raise
                 if moment > end:
                     self._patient_from = moment + _IMPATIENT_SECONDS
