@@ -1,6 +1,8 @@
-"""Options of the whole suite, and the order in which its modules are begun."""
+"""Options of the whole suite, the order in which its modules begin, and what any may ask for."""
 
 import os
+import signal
+from collections.abc import Iterator
 
 import pytest
 
@@ -24,3 +26,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def pytest_xdist_auto_num_workers() -> int:
     """Two a processor: much of the suite waits for children, disks and locks."""
     return 2 * (os.cpu_count() or 1)
+
+
+@pytest.fixture
+def hears_hangups() -> Iterator[None]:
+    """What a test starts hears SIGHUP, also where this process was begun to ignore it (nohup)."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)

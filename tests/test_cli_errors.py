@@ -130,6 +130,7 @@ def test_ctrl_c_ends_it_quietly(path: str) -> None:
     assert (child.returncode, output, errors.strip()) == (app.INTERRUPTED, b"", b"")
 
 
+@pytest.mark.usefixtures("hears_hangups")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_a_backup_to_a_stream_that_is_ended_leaves_no_temporary_copy(
     number: signal.Signals, tmp_path: Path

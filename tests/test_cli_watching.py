@@ -384,6 +384,7 @@ def test_the_view_is_live_follows_the_size_of_the_screen_and_lets_others_write(p
         assert screen.ends() == 0
 
 
+@pytest.mark.usefixtures("hears_hangups")
 @pytest.mark.parametrize(
     ("number", "code"),
     [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)],
