@@ -33,7 +33,7 @@ from quelmdb.errors import (
     StoreError,
     StoreNotFoundError,
 )
-from quelmdb.filesystem import refuse_copy_on_write, sync_directory
+from quelmdb.filesystem import exists, refuse_copy_on_write, sync_directory
 from quelmdb.gate import Gate, LooseGate
 from quelmdb.generations import Generations
 from quelmdb.holding import Held
@@ -69,7 +69,7 @@ class Opened:
             if not readonly:  # who made it may have died before its name was durable
                 sync_directory(path)
                 sync_directory(path.parent)
-            self.ephemeral = self._mark.exists()
+            self.ephemeral = exists(self._mark)
             self.opener = Opener(
                 path,
                 self._locks,
@@ -261,7 +261,7 @@ def _lists_generation(path: Path) -> bool:
     found = False
     for entry in path.iterdir():
         if layout.generation_number(entry.name) is not None:
-            if not (entry / layout.DATA_FILE).exists() and entry.exists():
+            if not exists(entry / layout.DATA_FILE) and exists(entry):
                 raise _not_a_store(path)
             found = True
     return found

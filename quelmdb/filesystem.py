@@ -27,6 +27,7 @@ _NETWORK_TYPES: Final = frozenset(
 _COPY_ON_WRITE_TYPES: Final = frozenset("btrfs zfs bcachefs fuse.zfs nilfs2".split())
 
 _NO_FALLOCATE: Final = frozenset((errno.EOPNOTSUPP, errno.EINVAL))  # not on every system
+_NOT_THERE: Final = frozenset((errno.ENOENT, errno.ENOTDIR, errno.EBADF, errno.ELOOP))
 _NO_SPACE: Final = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EFBIG))
 
 MIB: Final = 2**20
@@ -83,6 +84,18 @@ def _unescaped(field: str) -> str:
     for code, character in (("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")):
         field = field.replace(code, character)
     return field
+
+
+def exists(path: Path) -> bool:
+    """Whether there is such a file. Raises `OSError` where that cannot be told, of which
+    `Path.exists` says, from Python 3.14 on, that there is none."""
+    try:
+        path.stat()
+    except OSError as error:
+        if error.errno in _NOT_THERE:
+            return False
+        raise
+    return True
 
 
 def sync_file(path: Path) -> None:

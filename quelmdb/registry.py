@@ -26,7 +26,12 @@ from quelmdb.errors import (
     StoreNotFoundError,
     StorePermissionError,
 )
-from quelmdb.filesystem import has_no_space, refuse_copy_on_write, refuse_network_file_system
+from quelmdb.filesystem import (
+    exists,
+    has_no_space,
+    refuse_copy_on_write,
+    refuse_network_file_system,
+)
 from quelmdb.opening import Verify
 
 # What is open in this process, by device and inode of the directory. POSIX locks and
@@ -102,7 +107,7 @@ def _close(opened: Opened) -> None:
 
 
 def _acquire(path: Path, *, create: bool, readonly: bool, wanted: Wanted, verify: Verify) -> Opened:
-    if not path.exists():
+    if not exists(path):
         if not create or readonly:
             raise no_store(path)
         refuse_network_file_system(path.parent)
