@@ -27,6 +27,7 @@ from quelmdb.pages import (
     EMPTY,
     Hole,
     Leaf,
+    Meta,
     Node,
     Pages,
     Tree,
@@ -188,7 +189,7 @@ class Salvage:
                 Problem("structure", "no meta page has the last transaction: it is brought back")
             )
         for state in states:
-            self._free = self._free_pages(state.free)
+            self._free = self._free_pages(state)
             trees = self._named(state.main) or self._unreferred()
             if trees:
                 return trees
@@ -222,10 +223,12 @@ class Salvage:
                 found.append(trees)
         return found[0] if len(found) == 1 else {}
 
-    def _free_pages(self, tree: Tree) -> bytearray | None:
+    def _free_pages(self, state: Meta) -> bytearray | None:
         """A mark for every page of the file that is free; None where that is not certain."""
         try:
-            return free_marks(self._pages, tree)
+            if self._pages.number_of(state) != state.transaction:
+                raise ValueError("the list of free pages is of another transaction")
+            return free_marks(self._pages, state.free)
         except ValueError as error:
             self.problems.append(Problem("structure", str(error)))
             return None

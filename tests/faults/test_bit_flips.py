@@ -15,10 +15,13 @@ from typing import Final
 
 import pytest
 
+from quelmdb.maintenance.offline import repair_store
+from quelmdb.pages import Pages
 from tests.children import Child
+from tests.damage import data_file
 from tests.faults.examining import serve
 from tests.faults.figures import Tell
-from tests.faults.images import FLIPS, STALE, Specimen, specimen
+from tests.faults.images import FLIPS, PAGE, STALE, Specimen, specimen
 from tests.faults.seeds import new_seed
 from tests.faults.verdicts import Stage, Verdict
 
@@ -64,6 +67,21 @@ def test_damage_never_makes_another_job_or_alters_one_and_check_finds_what_is_le
     assert of[Stage.CHECK] == of[Stage.REPAIR] == 0, deaths
     assert Counter(map(_outcome, verdicts))["crash"] < images / 2
     figure(_told(verdicts, of))
+
+
+def test_a_list_of_free_pages_that_is_as_it_was_before_costs_no_job(place: Path) -> None:
+    """Pages that are in use stand in it."""
+    whole = specimen(place / "whole.qdb")
+    with Pages(data_file(place / "whole.qdb")) as pages:
+        root = pages.metas[0].free.root
+    assert root is not None
+    for number, old in enumerate(whole.older[root]):
+        path = place / str(number)
+        data_file(path).parent.mkdir(parents=True)
+        data_file(path).write_bytes(
+            whole.data[: root * PAGE] + old + whole.data[root * PAGE + PAGE :]
+        )
+        assert repair_store(path).kept == len(whole.jobs)
 
 
 def _verdicts(whole: Specimen, place: Path, images: int, seed: int) -> Iterator[Verdict]:
