@@ -355,7 +355,10 @@ class Environment:
         """Before LMDB writes through its map: it gives the file the size of the map, whatever
         the file is, and a hole in it and a full disk would be the end of the process."""
         looked_at = Environment(self.directory, ephemeral=True, readonly=True, check=check)
-        looked_at.close(lambda: StoreClosedError(f"{self._data} was looked at"))
+        try:
+            looked_at.close(lambda: StoreClosedError(f"{self._data} was looked at"))
+        finally:  # memory may have ended in it, and a process can have it open once
+            looked_at._lmdb.close()
         capacity = looked_at.capacity or 0
         if self._data.stat().st_blocks * 512 < capacity:  # a copy may have holes
             allocate_all(self._data, capacity)
