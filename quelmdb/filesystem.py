@@ -95,6 +95,8 @@ def exists(path: Path) -> bool:
         if error.errno in _NOT_THERE:
             return False
         raise
+    except ValueError:  # no file has such a name
+        return False
     return True
 
 
