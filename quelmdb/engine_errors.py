@@ -6,7 +6,7 @@ Beside `engine` the only module that knows lmdb, and of lmdb only its exceptions
 from __future__ import annotations
 
 import errno
-import resource
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final, TypeGuard
@@ -27,7 +27,7 @@ from quelmdb.errors import (
     TooManyReadersError,
     UnsupportedFormatError,
 )
-from quelmdb.filesystem import is_full
+from quelmdb.filesystem import is_full, size_limit
 from quelmdb.layout import Damaged
 
 MAX_READERS: Final = 1024  # of a store, set by its first opener; each transaction takes a slot
@@ -171,12 +171,7 @@ def mapped_error(error: Exception, path: Path) -> StoreError:
         code = getattr(error, "code", getattr(error, "errno", None))
         if code == errno.EIO and is_full(path):
             # LMDB reports a short write as an I/O error, whatever cut it short.
-            make = _FULL_OR_TOO_LONG if _has_size_limit() else _FULL
+            make = _FULL_OR_TOO_LONG if size_limit() < math.inf else _FULL
         else:
             make = _CODES.get(code, _UNCOMMITTED if "commit" in str(error) else _FAILED)
     return make(str(error), str(path))
-
-
-def _has_size_limit() -> bool:
-    """Whether files of this process can be too long for a limit of its own."""
-    return resource.getrlimit(resource.RLIMIT_FSIZE)[0] != resource.RLIM_INFINITY

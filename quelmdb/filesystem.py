@@ -126,14 +126,14 @@ def has_no_space(error: OSError) -> bool:
 def is_full(path: Path) -> bool:
     """Whether the file system has no block left for this user, or the file at `path` is as
     large as this process may make one (`ulimit -f`), about."""
-    limit = _size_limit()
+    limit = size_limit()
     if limit < math.inf and path.stat().st_size + MIB > limit:
         return True
     space = os.statvfs(path.parent)
     return space.f_bavail * space.f_frsize < MIB
 
 
-def _size_limit() -> float:
+def size_limit() -> float:
     """How large this process may make a file, in bytes (`ulimit -f`)."""
     limit = resource.getrlimit(resource.RLIMIT_FSIZE)[0]
     return math.inf if limit == resource.RLIM_INFINITY else limit
@@ -249,7 +249,7 @@ class GrowingRoom:
         if self._allocate(needed + kept // 4) or self._allocate(needed):
             return 0
         if self._allocated - in_use + recyclable() < growth + kept:
-            limited = _whole(needed) > _size_limit()
+            limited = _whole(needed) > size_limit()
             where = "under the limit of a file's size for" if limited else "on the file system of"
             remedy = "raise that limit (ulimit -f)" if limited else "free some space"
             raise StoreFullError(

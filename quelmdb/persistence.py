@@ -12,12 +12,11 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from quelmdb.events import Hook
 from quelmdb.job import Job
-from quelmdb.reader import Reader, Snapshot
+from quelmdb.reader import Closable, Reader, Snapshot
 from quelmdb.status import Status
 from quelmdb.values import ANY, Worker, WorkerFilter
 from quelmdb.writes import Batch, OnConflict, OnDuplicate, Submit
@@ -108,7 +107,7 @@ class Problem:
         return f"{where}{self.message} [{self.rule}]"
 
 
-class JobStore(Reader, Persistence):
+class JobStore(Reader, Persistence, Closable):
     """A store that runners can work on. Every method may be called from any thread.
 
     What takes several jobs is one transaction: all of it happens, or, where
@@ -327,14 +326,3 @@ class JobStore(Reader, Persistence):
     def close(self) -> None:
         """Ends the use of the store; what this process holds can be rescued from
         now on. A second time changes nothing."""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()

@@ -96,17 +96,11 @@ class Reader(ABC):
         return self.jobs(*INCOMPLETE, worker=worker, **page)
 
 
-class Snapshot(Reader):
-    """One point in time, bound to the thread that took it.
-
-    Whatever is used after its end raises `SnapshotEndedError`, in another
-    thread `WrongThreadError`. While it is open the pages it sees are not
-    recycled, so the file grows with every write: end it soon.
-    """
+class Closable(ABC):
+    """What is closed at the end of a `with` block."""
 
     @abstractmethod
-    def close(self) -> None:
-        """Ends it. A second time changes nothing."""
+    def close(self) -> None: ...
 
     def __enter__(self) -> Self:
         return self
@@ -118,3 +112,16 @@ class Snapshot(Reader):
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+
+class Snapshot(Reader, Closable):
+    """One point in time, bound to the thread that took it.
+
+    Whatever is used after its end raises `SnapshotEndedError`, in another
+    thread `WrongThreadError`. While it is open the pages it sees are not
+    recycled, so the file grows with every write: end it soon.
+    """
+
+    @abstractmethod
+    def close(self) -> None:
+        """Ends it. A second time changes nothing."""

@@ -81,14 +81,17 @@ class Transactions:
                 moment = time.monotonic()
                 if end is None and moment >= self._patient_from:
                     end = moment + _PATIENCE_SECONDS
-                is_of_lmdb = isinstance(error.__cause__, Exception) and is_foreign(error.__cause__)
-                in_vain = outcome or not is_of_lmdb or not self.environment.pinned_bytes()
-                if end is None or in_vain:
+                if end is None or outcome or not self._is_for_readers(error):
                     raise
                 if moment > end:
                     self._patient_from = moment + _IMPATIENT_SECONDS
                     raise
             time.sleep(_PAUSE_SECONDS)
+
+    def _is_for_readers(self, error: StoreFullError) -> bool:
+        """Whether it was LMDB that had no page, and readers may keep some."""
+        cause = error.__cause__
+        return cause is not None and is_foreign(cause) and self.environment.pinned_bytes() > 0
 
     def once(self, verb: Verb[T], now: int, outcome: list[T]) -> None:
         """One verb in a transaction of its own. What it returns is put into `outcome`

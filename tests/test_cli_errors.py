@@ -10,6 +10,7 @@ import subprocess
 import sys
 import termios
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -112,19 +113,26 @@ def test_a_full_disk_under_the_output_is_an_error(path: str) -> None:
     assert done.stderr == "quelmdb: No space left on device\n"
 
 
-def test_ctrl_c_ends_it_quietly(path: str) -> None:
+def _loading(path: str, preexec_fn: Callable[[], object] | None = None) -> subprocess.Popen[bytes]:
+    """A load that waits for more, of which it has read the first line."""
     child = subprocess.Popen(
         [*QUELMDB, "load", path, "-"],
         cwd=ROOT,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
+        preexec_fn=preexec_fn,
     )
     assert child.stdin is not None
     child.stdin.write(b'{"quelmdb":"dump","version":1}\n')
     child.stdin.flush()
     while unread(child.stdin.fileno()):
         os.sched_yield()
+    return child
+
+
+def test_ctrl_c_ends_it_quietly(path: str) -> None:
+    child = _loading(path)
     child.send_signal(signal.SIGINT)
     output, errors = child.communicate(timeout=60)
     assert (child.returncode, output, errors.strip()) == (app.INTERRUPTED, b"", b"")
@@ -159,19 +167,8 @@ def test_a_backup_to_a_stream_that_is_ended_leaves_no_temporary_copy(
 
 
 def test_a_signal_that_the_process_was_begun_without_does_not_end_it(path: str) -> None:
-    child = subprocess.Popen(
-        [*QUELMDB, "load", path, "-"],
-        cwd=ROOT,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN),  # as nohup does
-    )
-    assert child.stdin is not None
-    child.stdin.write(b'{"quelmdb":"dump","version":1}\n')
-    child.stdin.flush()
-    while unread(child.stdin.fileno()):
-        os.sched_yield()
+    # As nohup does.
+    child = _loading(path, preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN))
     child.send_signal(signal.SIGHUP)
     _, errors = child.communicate(timeout=60)
     assert child.returncode == app.FAILED  # by what it was given, which has no end

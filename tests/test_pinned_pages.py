@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from multiprocessing.connection import Connection
 from pathlib import Path
 
@@ -14,6 +15,27 @@ from tests.children import Child
 from tests.durabilities import EPHEMERAL
 
 pytest_plugins = ["tests.fixtures"]
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[quelmdb.Store]:
+    with quelmdb.open(tmp_path / "jobs.qdb", **EPHEMERAL) as store:
+        store.insert_many(Job("a", n) for n in range(100))
+        yield store
+        assert store.check() == []
+
+
+@pytest.fixture
+def reader(store: quelmdb.Store) -> Iterator[Child]:
+    with Child(_look, Path(store.path)) as child:
+        assert child.receive() == "open"
+        yield child
+
+
+def _end(reader: Child) -> None:
+    reader.send()
+    assert reader.receive() == 100
+    reader.join()
 
 
 def _look(pipe: Connection, path: Path) -> int:
@@ -32,51 +54,36 @@ def _change(store: quelmdb.Store, times: int) -> None:
 
 
 def test_a_write_that_finds_no_page_waits_for_the_reader_that_has_them(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    store: quelmdb.Store, reader: Child, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path = tmp_path / "jobs.qdb"
-    with quelmdb.open(path, **EPHEMERAL) as store:
-        store.insert_many(Job("a", n) for n in range(100))
-        with Child(_look, path) as reader:
-            reader.receive()
-            asked: list[int] = []
-            pinned_bytes = Environment.pinned_bytes
+    asked: list[int] = []
+    pinned_bytes = Environment.pinned_bytes
 
-            def ask(environment: Environment) -> int:
-                asked.append(pinned_bytes(environment))
-                if len(asked) == 1:
-                    reader.send()
-                    assert reader.receive() == 100
-                    reader.join()
-                return asked[-1]
+    def ask(environment: Environment) -> int:
+        asked.append(pinned_bytes(environment))
+        if len(asked) == 1:
+            _end(reader)
+        return asked[-1]
 
-            monkeypatch.setattr(Environment, "pinned_bytes", ask)
-            while not asked:
-                _change(store, 1)
-            assert asked[0]
-        assert len(store.jobs("queued")) == 100
-        assert store.check() == []
+    monkeypatch.setattr(Environment, "pinned_bytes", ask)
+    while not asked:
+        _change(store, 1)
+    assert asked[0]
+    assert len(store.jobs("queued")) == 100
 
 
 def test_where_the_reader_stays_it_is_an_error_and_the_store_goes_on_behind_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    store: quelmdb.Store, reader: Child, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path = tmp_path / "jobs.qdb"
-    with quelmdb.open(path, **EPHEMERAL) as store:
-        store.insert_many(Job("a", n) for n in range(100))
-        with Child(_look, path) as reader:
-            reader.receive()
-            with pytest.raises(StoreFullError, match="quelmdb readers"):
-                _change(store, 1000)
-            assert store.check() == []
-            pauses: list[float] = []
-            monkeypatch.setattr("quelmdb.transactions.time.sleep", pauses.append)
-            with pytest.raises(StoreFullError):
-                _change(store, 1000)
-            assert not pauses  # that one waits in vain is enough
-            reader.send()
-            assert reader.receive() == 100
-            reader.join()
-        store.complete_many([*store.jobs("started"), *store.claim("a", limit=100)])
-        assert len(store.completed()) == 100
-        assert store.check() == []
+    with pytest.raises(StoreFullError, match="quelmdb readers"):
+        _change(store, 1000)
+    assert store.check() == []
+    pauses: list[float] = []
+    monkeypatch.setattr("quelmdb.transactions.time.sleep", pauses.append)
+    with pytest.raises(StoreFullError):
+        _change(store, 1000)
+    assert not pauses  # that one waits in vain is enough
+    assert store.check() == []
+    _end(reader)
+    store.complete_many([*store.jobs("started"), *store.claim("a", limit=100)])
+    assert len(store.completed()) == 100
