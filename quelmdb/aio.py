@@ -21,15 +21,19 @@ import asyncio
 import logging
 import os
 import time
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from contextlib import suppress
 from datetime import datetime, timedelta
 from functools import partial
 from types import TracebackType
-from typing import Any, Final, Generic, Self, TypeVar, Unpack
+from typing import Any, Self, TypeVar, Unpack
 
 from quelmdb import store as blocking
+from quelmdb.aioreading import AsyncReader as AsyncReader
+from quelmdb.aioreading import AsyncSnapshot as AsyncSnapshot
+from quelmdb.aioreading import Jobs as Jobs
+from quelmdb.aioreading import View as View
 from quelmdb.claiming import Claim
 from quelmdb.claims import Steps, deadline
 from quelmdb.errors import StoreClosedError, WrongThreadError
@@ -38,7 +42,6 @@ from quelmdb.info import StoreInfo
 from quelmdb.job import Job
 from quelmdb.mailbox import AwaitedRequest, Mailbox, Waiter
 from quelmdb.persistence import Problem
-from quelmdb.reader import IdView, JobView, Page, Reader, Snapshot
 from quelmdb.requests import FutureRequest, Verb, is_first
 from quelmdb.status import Status
 from quelmdb.values import ANY, Worker, WorkerFilter
@@ -48,8 +51,6 @@ from quelmdb.writes import OnConflict, OnDuplicate, Recorder, Writes
 T = TypeVar("T")
 
 log = logging.getLogger("quelmdb")
-
-_PAGE: Final = 128  # jobs between which other tasks of the loop have their turn
 
 
 async def open(path: str | os.PathLike[str], **options: Unpack[blocking.Options]) -> Store:
@@ -69,90 +70,6 @@ async def open(path: str | os.PathLike[str], **options: Unpack[blocking.Options]
             opened[0].close()
         raise
     return Store(opened[0])
-
-
-class View(Generic[T]):
-    """A listing, for `async for`; otherwise as `JobView`."""
-
-    def __init__(self, view: JobView | IdView) -> None:
-        self._view = view
-
-    async def __aiter__(self) -> AsyncIterator[T]:
-        items: Iterable[Any] = self._view
-        for number, item in enumerate(items, 1):
-            yield item
-            if not number % _PAGE:
-                await asyncio.sleep(0)
-
-    def __len__(self) -> int:
-        return len(self._view)
-
-
-class Jobs(View[Job]):
-    """A listing of jobs."""
-
-    def ids(self) -> View[int]:
-        """The same listing as ids, read from the index alone."""
-        assert isinstance(self._view, JobView)
-        return View(self._view.ids())
-
-
-class AsyncReader:
-    """What can be asked of a store, and of a snapshot of it: as `Reader`."""
-
-    def __init__(self, reader: Reader) -> None:
-        self._reader = reader
-
-    async def find(self, job_or_id: Job | int | None) -> Job | None:
-        return self._reader.find(job_or_id)
-
-    async def started_at(self, job_or_id: Job | int | None) -> datetime | None:
-        return self._reader.started_at(job_or_id)
-
-    async def counts(self, worker: WorkerFilter = ANY) -> dict[Status, int]:
-        return self._reader.counts(worker)
-
-    async def workers(self) -> list[str | None]:
-        return self._reader.workers()
-
-    def jobs(
-        self, *statuses: Status | str, worker: WorkerFilter = ANY, **page: Unpack[Page]
-    ) -> Jobs:
-        return Jobs(self._reader.jobs(*statuses, worker=worker, **page))
-
-    def all(self, worker: WorkerFilter = ANY, **page: Unpack[Page]) -> Jobs:
-        return Jobs(self._reader.all(worker, **page))
-
-    def completed(self, worker: WorkerFilter = ANY, **page: Unpack[Page]) -> Jobs:
-        return Jobs(self._reader.completed(worker, **page))
-
-    def failed(self, worker: WorkerFilter = ANY, **page: Unpack[Page]) -> Jobs:
-        return Jobs(self._reader.failed(worker, **page))
-
-    def incomplete(self, worker: WorkerFilter = ANY, **page: Unpack[Page]) -> Jobs:
-        return Jobs(self._reader.incomplete(worker, **page))
-
-
-class AsyncSnapshot(AsyncReader):
-    """As `Snapshot`, for `async with`: bound to the thread of the event loop."""
-
-    def __init__(self, snapshot: Snapshot) -> None:
-        super().__init__(snapshot)
-        self._snapshot = snapshot
-
-    async def close(self) -> None:
-        self._snapshot.close()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._snapshot.close()
 
 
 class Store(AsyncReader):

@@ -75,8 +75,7 @@ def open(
     `argument_limit`: the most bytes of one job's arguments, or of its result, as CBOR; it
     binds writes through this handle, not what is stored already. `write_timeout`: the most
     seconds that a call waits for the writes of others before it raises
-    `StoreBusyError`; None waits, and logs that it does. An ephemeral store waits for a
-    transaction of another process without a timeout.
+    `StoreBusyError`; None waits, and logs that it does.
 
     A process opens a store once: opened again, it is shared, and closed with its last
     user. Raises the errors of the branch `StoreError`; of these `DurabilityError` for

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import lmdb
 
 from quelmdb import layout, recordlayout
 from quelmdb.engine import Databases, Transaction, databases_of
+
+PAGE: Final = 4096
 
 
 class Raw(NamedTuple):
@@ -94,3 +96,20 @@ def used_bytes(path: Path) -> int:
         pages: int = environment.info()["last_pgno"] + 1
         size: int = environment.stat()["psize"]
         return pages * size
+
+
+def wipe(*pages: int) -> Callable[[bytearray], None]:
+    """Zeros in the place of pages."""
+
+    def damage(data: bytearray) -> None:
+        for page in pages:
+            data[page * PAGE : (page + 1) * PAGE] = bytes(PAGE)
+
+    return damage
+
+
+def flip(place: int, bit: int) -> Callable[[bytearray], None]:
+    def damage(data: bytearray) -> None:
+        data[place] ^= 1 << bit
+
+    return damage

@@ -5,29 +5,22 @@ from __future__ import annotations
 import random
 import sys
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
-from typing import Final
 
 import pytest
-from click.testing import CliRunner
 
 import quelmdb
 from quelmdb import Job, layout, recordlayout
-from quelmdb.maintenance.offline import check_unopened
 from quelmdb.maintenance.salvage import Chunk, Salvage
 from quelmdb.pages import BRANCH, Hole, Pages, as_bytes, as_number, kind_of
 from quelmdb.records import references
-from tests.damage import damaged_copy, data_file, used_bytes
+from tests.damage import PAGE, damaged_copy, data_file, flip, used_bytes, wipe
 from tests.repairing import (
     jobs_of,
     repaired,
 )
-from tools.app import commands
 
 pytest_plugins = ["tests.fixtures"]
-
-_PAGE: Final = 4096
 
 
 def _pages_of(path: Path, name: bytes) -> list[int]:
@@ -44,14 +37,6 @@ def _root_of(path: Path, name: bytes) -> int:
         root = Salvage(pages)._trees[name].root
     assert root is not None
     return root
-
-
-def _wipe(*pages: int) -> Callable[[bytearray], None]:
-    def damage(data: bytearray) -> None:
-        for page in pages:
-            data[page * _PAGE : (page + 1) * _PAGE] = bytes(_PAGE)
-
-    return damage
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +58,7 @@ def test_a_wiped_page_costs_the_jobs_on_it_and_no_other(many: Path, tmp_path: Pa
     before = jobs_of(many)
     leaves = _pages_of(many, layout.JOBS)
     assert len(leaves) > 5
-    done = repaired(damaged_copy(many, tmp_path / "copy", _wipe(leaves[2])))
+    done = repaired(damaged_copy(many, tmp_path / "copy", wipe(leaves[2])))
     lost = before.keys() - done.jobs.keys()
     assert 5 < len(lost) < 60
     assert done.jobs == {key: job for key, job in before.items() if key not in lost}
@@ -86,7 +71,7 @@ def test_without_the_root_of_the_jobs_each_is_found_by_its_checksum(
 ) -> None:
     before = jobs_of(many)
     root = _root_of(many, layout.JOBS)
-    done = repaired(damaged_copy(many, tmp_path / "copy", _wipe(root)))
+    done = repaired(damaged_copy(many, tmp_path / "copy", wipe(root)))
     assert done.jobs == before
     assert done.told.loose == len(before)
     assert "nothing refers" in str(done.told.problems[-1])
@@ -107,9 +92,7 @@ def test_of_two_sound_records_of_a_job_the_newer_one_is_kept(tmp_path: Path) -> 
 
     def lose_a_write(data: bytearray) -> None:
         number = root.to_bytes(8, sys.byteorder)
-        data[root * _PAGE : (root + 1) * _PAGE] = (
-            number + older[leaf * _PAGE + 8 : (leaf + 1) * _PAGE]
-        )
+        data[root * PAGE : (root + 1) * PAGE] = number + older[leaf * PAGE + 8 : (leaf + 1) * PAGE]
 
     done = repaired(damaged_copy(path, tmp_path / "copy", lose_a_write))
     assert done.jobs == before
@@ -129,8 +112,8 @@ def test_a_flip_in_the_frame_of_a_leaf_costs_nothing_that_is_on_it(
         first, step = (0, 1) if what == "heads" else (place % 5, 5)
         for bit in range(first, 8, step):
             if (what, (place - places[0]) % 8, bit) != ("frames", 0, 0):
-                copy = damaged_copy(many, tmp_path / f"{place}.{bit}", _flip(place, bit))
-                assert _whole_jobs(copy) == whole, (place % _PAGE, bit)
+                copy = damaged_copy(many, tmp_path / f"{place}.{bit}", flip(place, bit))
+                assert _whole_jobs(copy) == whole, (place % PAGE, bit)
 
 
 def test_a_flip_in_a_branch_page_costs_nothing_that_is_below_it(many: Path, tmp_path: Path) -> None:
@@ -144,13 +127,13 @@ def test_a_flip_in_a_branch_page_costs_nothing_that_is_below_it(many: Path, tmp_
     keys = [place + 8 + byte for place in frames["frames"][::8] for byte in (0, 1, 7)]
     for place in (*frames["heads"], *frames["pointers"], *frames["frames"], *keys):
         for bit in range(place % 3, 8, 3):
-            copy = damaged_copy(many, tmp_path / f"{place}.{bit}", _flip(place, bit))
-            assert _whole_jobs(copy) == whole, (place % _PAGE, bit)
+            copy = damaged_copy(many, tmp_path / f"{place}.{bit}", flip(place, bit))
+            assert _whole_jobs(copy) == whole, (place % PAGE, bit)
 
 
 def _frames(data: bytes, page: int) -> dict[str, list[int]]:
     """The places in a file of what a page has around its keys and values."""
-    begin = page * _PAGE
+    begin = page * PAGE
     lower = int.from_bytes(data[begin + 12 : begin + 14], sys.byteorder)
     pointers = range(begin + 16, begin + lower)
     nodes = [int.from_bytes(data[at : at + 2], sys.byteorder) for at in pointers[::2]]
@@ -159,13 +142,6 @@ def _frames(data: bytes, page: int) -> dict[str, list[int]]:
         "pointers": [*pointers],
         "frames": [begin + node + byte for node in nodes for byte in range(8)],
     }
-
-
-def _flip(place: int, bit: int) -> Callable[[bytearray], None]:
-    def damage(data: bytearray) -> None:
-        data[place] ^= 1 << bit
-
-    return damage
 
 
 def _whole_jobs(path: Path) -> dict[int, list[bytes]]:
@@ -207,9 +183,9 @@ def test_a_page_that_stands_in_the_place_of_a_meta_page_is_read(
     page = _pages_of(many, name)[1]
 
     def swap(data: bytearray) -> None:
-        meta, leaf = (data[at * _PAGE : (at + 1) * _PAGE] for at in (slot, page))
-        data[slot * _PAGE : (slot + 1) * _PAGE] = leaf
-        data[page * _PAGE : (page + 1) * _PAGE] = meta
+        meta, leaf = (data[at * PAGE : (at + 1) * PAGE] for at in (slot, page))
+        data[slot * PAGE : (slot + 1) * PAGE] = leaf
+        data[page * PAGE : (page + 1) * PAGE] = meta
 
     done = repaired(damaged_copy(many, tmp_path / "copy", swap))
     assert {key: done.jobs.get(key) for key in before} == before
@@ -221,13 +197,13 @@ def test_a_meta_page_in_the_place_of_another_page_does_not_tell_the_size_of_page
     """Behind eight pages of 4 KiB it is where the second one of a file with 32 KiB would be."""
 
     def swap(data: bytearray) -> None:
-        data[8 * _PAGE : 9 * _PAGE], data[_PAGE : 2 * _PAGE] = (
-            data[_PAGE : 2 * _PAGE],
-            data[8 * _PAGE : 9 * _PAGE],
+        data[8 * PAGE : 9 * PAGE], data[PAGE : 2 * PAGE] = (
+            data[PAGE : 2 * PAGE],
+            data[8 * PAGE : 9 * PAGE],
         )
 
     with Pages(data_file(damaged_copy(many, tmp_path / "copy", swap))) as pages:
-        assert pages.size == _PAGE
+        assert pages.size == PAGE
 
 
 @pytest.mark.parametrize("slots", [(0,), (1,), (0, 1)])
@@ -236,7 +212,7 @@ def test_without_meta_pages_jobs_and_names_are_found(
 ) -> None:
     """Deleted ones may come back where nothing tells which pages are free."""
     before = jobs_of(many)
-    done = repaired(damaged_copy(many, tmp_path / "copy", _wipe(*slots)))
+    done = repaired(damaged_copy(many, tmp_path / "copy", wipe(*slots)))
     found = {key: done.jobs[key] for key in before}
     assert found == before
     assert done.told.undone == (len(slots) == 2)
@@ -247,93 +223,10 @@ def test_without_meta_pages_jobs_and_names_are_found(
     assert done.told.invented == {}
 
 
-@pytest.fixture(scope="module")
-def completed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A store whose last transactions have completed jobs."""
-    path = tmp_path_factory.mktemp("repair") / "jobs.qdb"
-    with quelmdb.open(path) as store:
-        store.insert_many(Job("a", n) for n in range(600))
-        for _ in range(4):
-            store.complete_many(store.claim(limit=100), [b"r" * 3000] * 100)
-        assert store.check() == []
-    return path
-
-
-def _slots(path: Path) -> tuple[int, int]:
-    """Those of the newer and of the older meta page."""
-    with Pages(data_file(path)) as pages:
-        newest = pages.metas[0].transaction % 2
-    return newest, 1 - newest
-
-
-@pytest.mark.parametrize("bit", [None, 0, 1, 2, 3, 40, 63])
-@pytest.mark.parametrize("which", ["newer", "older"])
-def test_damage_to_one_meta_page_does_not_undo_the_last_transaction(
-    which: str, bit: int | None, completed: Path, tmp_path: Path
-) -> None:
-    """It is lost, or a bit of its number has flipped: LMDB takes the older state for the last."""
-    before = jobs_of(completed)
-    slot = _slots(completed)[which == "older"]
-    number = slot * _PAGE + 144
-    damage = _wipe(slot) if bit is None else _flip(number + bit // 8, bit % 8)
-    copy = damaged_copy(completed, tmp_path / "copy", damage)
-    assert check_unopened(copy)
-    done = repaired(copy)
-    assert done.jobs == before
-    assert (done.told.loose, done.told.set_aside, done.told.undone) == (0, 0, False)
-
-
-@pytest.mark.parametrize("what", ["main", "list of free pages", "jobs"])
-def test_where_the_last_transaction_is_not_found_it_is_told_that_it_may_be_undone(
-    what: str, completed: Path, tmp_path: Path
-) -> None:
-    """The older state, which is whole, is kept: parts of a later one are none."""
-    before = jobs_of(completed)
-    with Pages(data_file(completed)) as pages:
-        meta = pages.metas[0]
-        roots = {"main": meta.main.root, "list of free pages": meta.free.root}
-        roots["jobs"] = Salvage(pages)._trees[layout.JOBS].root
-    newer, _ = _slots(completed)
-    root = roots[what]
-    assert root is not None
-
-    def damage(data: bytearray) -> None:
-        _wipe(newer)(data)
-        _flip(root * _PAGE, 0)(data)
-
-    copy = damaged_copy(completed, tmp_path / "copy", damage)
-    done = repaired(copy)
-    assert done.told.undone
-    (copy / layout.OWNERS_FILE).touch()
-    told = CliRunner().invoke(commands, ["check", str(copy), "--repair"])
-    assert told.exit_code == 1
-    assert "what the last transaction changed may be undone" in told.stderr
-    undone = [key for key, job in done.jobs.items() if job != before[key]]
-    assert len(undone) == 100
-    assert {done.jobs[key].status for key in undone} == {"started"}
-
-
-def test_meta_pages_after_a_commit_that_failed_are_of_one_state_and_sound(
-    completed: Path, tmp_path: Path
-) -> None:
-    """It was undone: the last one stands in the place of the other, too, with its number."""
-    newer, older = _slots(completed)
-
-    def settle(data: bytearray) -> None:
-        meta = data[newer * _PAGE + 16 : newer * _PAGE + 144]
-        data[older * _PAGE + 16 : older * _PAGE + 144] = meta
-
-    copy = damaged_copy(completed, tmp_path / "copy", settle)
-    assert check_unopened(copy) == []
-    done = repaired(copy)
-    assert done.jobs == jobs_of(completed)
-    assert (done.told.undone, done.told.problems) == (False, [])
-
-
 def test_a_file_that_was_cut_off_gives_what_is_left(many: Path, tmp_path: Path) -> None:
     before = jobs_of(many)
     given = 0
-    for size in range(0, used_bytes(many), 5 * _PAGE + 1000):
+    for size in range(0, used_bytes(many), 5 * PAGE + 1000):
 
         def cut(data: bytearray, size: int = size) -> None:
             del data[size:]

@@ -16,9 +16,8 @@ from quelmdb.layout import JOBS, PAYLOADS
 from quelmdb.pages import EMPTY, Leaf, Pages, as_bytes, as_number, is_tree, tree_of
 from quelmdb.recordlayout import split_payload_key
 from quelmdb.testing import ManualClock
-from tests.damage import data_file, used_bytes
+from tests.damage import PAGE, data_file, used_bytes
 
-PAGE: Final = 4096
 _SECTOR: Final = 512
 _FRAME: Final = 64  # the first bytes of a page: its head, and where its first nodes stand
 

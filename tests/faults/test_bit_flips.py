@@ -18,10 +18,10 @@ import pytest
 from quelmdb.maintenance.offline import repair_store
 from quelmdb.pages import Pages
 from tests.children import Child
-from tests.damage import data_file
+from tests.damage import PAGE, data_file
 from tests.faults.examining import serve
 from tests.faults.figures import Tell
-from tests.faults.images import FLIPS, PAGE, STALE, Specimen, specimen
+from tests.faults.images import FLIPS, STALE, Specimen, specimen
 from tests.faults.seeds import new_seed
 from tests.faults.verdicts import Stage, Verdict
 
