@@ -286,7 +286,9 @@ class Writer:
     def tell(self, kind: EventKind, job: Job, was: Stored) -> None:
         """Notes an event for those who listen."""
         if self.events is not None:
-            self.events.append(Event(kind, job, max(self.now - was.since, 0) / 1e6, was.status))
+            # By an int: above 2**53 microseconds a float would be rounded before it is divided.
+            seconds = max(self.now - was.since, 0) / 1_000_000
+            self.events.append(Event(kind, job, seconds, was.status))
 
     def owner(self) -> int:
         """The number of this process, which gets one, and its lock, when first asked."""

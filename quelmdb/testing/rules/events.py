@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
+from datetime import UTC, datetime
 
 import pytest
 
@@ -86,6 +87,18 @@ class EventRules(JobStoreHarness):
         event = heard.one()
         assert (event.kind, event.job, event.seconds) == (kind, ended, 2.25)
         assert event.job == found(store, claimed)
+
+    def test_centuries_are_told_as_exactly_as_seconds(
+        self, store: JobStore, clock: ManualClock
+    ) -> None:
+        since = [datetime(913, 10, 30, 4, 59, 36, n, tzinfo=UTC) for n in range(20)]
+        jobs = [Job("a", id=n + 1, status="failed", updated_at=at) for n, at in enumerate(since)]
+        store.restore(jobs)
+        heard = Heard(store)
+        store.retry_many(jobs)
+        assert [event.seconds for event in heard.take(20)] == [
+            (clock.time - at).total_seconds() for at in since
+        ]
 
     def test_what_waits_and_is_cancelled_or_retried_is_told(
         self, store: JobStore, clock: ManualClock
