@@ -15,7 +15,7 @@ import quelmdb.commit
 from quelmdb import Job, StoreClosedError, registry
 from quelmdb.claiming import Claim
 from tests import aiostores
-from tests.aiostores import AioStore, Stop, dead_holder
+from tests.aiostores import AioStore, Stop, dead_holder, held
 from tests.runners import eventually
 
 pytest_plugins = ["tests.fixtures"]
@@ -150,7 +150,8 @@ def test_a_claim_whose_loop_is_closed_before_it_hears_is_given_back(store: quelm
     store.insert_many([Job("a")] * 3)
     with _loop_that_is_closed(store) as (loop, opened):
         told = loop.create_task(opened.claim("a", limit=2))
-        loop.run_until_complete(asyncio.sleep(0))
+        with held(opened):
+            loop.run_until_complete(asyncio.sleep(0))
         store._committer.finish()  # the loop was called, and will never come to it
         assert len(store.jobs("started")) == 2
         late = opened._request(Claim([None, "a"], 1, lambda error: None), 0)
