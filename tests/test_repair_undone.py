@@ -85,6 +85,31 @@ def test_where_the_last_transaction_is_not_found_it_is_told_that_it_may_be_undon
     assert {done.jobs[key].status for key in undone} == {"started"}
 
 
+def test_where_the_databases_are_not_found_the_jobs_are_as_they_were_last(tmp_path: Path) -> None:
+    """Their pages are those that are not free. What else the last transaction changed is undone."""
+    path = tmp_path / "jobs.qdb"
+    with quelmdb.open(path) as store:
+        store.insert_many(Job(f"worker {n % 200}", n) for n in range(600))
+        store.insert(Job("big", b"b" * 9000, unique_key="only"))
+        store.pause("big")
+        with store.batch() as batch:
+            batch.complete_many(store.claim(limit=100), [b"r" * 3000] * 100)
+            batch.insert(Job("new", b"n" * 9000))
+            batch.destroy_many(range(300, 320))
+    before = jobs_of(path)
+    with Pages(data_file(path)) as pages:
+        root = pages.metas[0].main.root
+    assert root is not None
+    copy = damaged_copy(path, tmp_path / "copy", wipe(root))
+    assert check_unopened(copy)
+    done = repaired(copy)
+    assert done.jobs == before
+    assert (done.told.set_aside, done.told.invented, done.told.undone) == (0, {}, True)
+    with quelmdb.open(done.path) as store:
+        assert store.paused() == ["big"]
+        assert (store.insert(Job("a")).id or 0) > 602
+
+
 def test_meta_pages_after_a_commit_that_failed_are_of_one_state_and_sound(
     completed: Path, tmp_path: Path
 ) -> None:

@@ -83,7 +83,7 @@ def _repair(store: str, as_json: bool) -> None:
         if repaired.aside is not None:
             say(f"they are in {repaired.aside}")
         if repaired.undone:
-            say("what the last transaction changed may be undone: no newer state is readable")
+            say("what the last transaction changed may be undone: not all of it is readable")
         if repaired.loose:
             say(f"{repaired.loose:,} of the jobs may be older versions, or had been deleted")
     if repaired.set_aside or repaired.undone:

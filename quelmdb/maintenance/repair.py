@@ -53,8 +53,8 @@ class Repaired:
     refers to."""
     aside: Path | None = None
     undone: bool = False
-    """Whether no state of the store can be read that is certainly its last: what the last
-    transaction changed may be undone."""
+    """Whether no state of the store can be read whole that is certainly its last: what the last
+    transaction changed may be undone, where only its databases are not found all but jobs."""
     invented: dict[int, str] = field(default_factory=dict)
     """Names of workers that were lost, by number."""
     problems: list[Problem] = field(default_factory=list)

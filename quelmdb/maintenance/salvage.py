@@ -16,32 +16,17 @@ from typing import Final, NamedTuple
 
 from quelmdb import layout, recordlayout
 from quelmdb.maintenance.remains import Within, fitting_nodes, raw_nodes
-from quelmdb.maintenance.states import (
-    free_marks,
-    is_main,
-    last_states,
-    named_trees,
-    order_of,
-)
-from quelmdb.pages import (
-    EMPTY,
-    Hole,
-    Leaf,
-    Meta,
-    Node,
-    Pages,
-    Tree,
-    as_bytes,
-    as_number,
-)
+from quelmdb.maintenance.states import free_marks, is_main, last_states, named_trees, order_of
+from quelmdb.pages import EMPTY, Hole, Leaf, Meta, Node, Pages, Tree, as_bytes, as_number
 from quelmdb.persistence import Problem
 from quelmdb.values import MAX_WORKER_BYTES
 
 _MOST_TRIES: Final = 256  # ways to put a part together of chunks that are there twice
+_BY_LOOKS: Final = (layout.JOBS, layout.PAYLOADS)  # have checksums, and are known without a tree
 _DATABASES: Final = frozenset(
     (
-        *(layout.JOBS, layout.PAYLOADS, layout.BY_STATUS, layout.BY_WORKER_STATUS, layout.META),
-        *(layout.WORKERS, layout.WORKER_NAMES, layout.OWNERS, layout.BY_OPTION),
+        *(*_BY_LOOKS, layout.BY_STATUS, layout.BY_WORKER_STATUS, layout.BY_OPTION),
+        *(layout.META, layout.WORKERS, layout.WORKER_NAMES, layout.OWNERS),
     )
 )
 
@@ -79,6 +64,9 @@ class Salvage:
         self.damaged: list[Hole] = []
         """The pages of jobs and payloads that are."""
         self._free: bytearray | None = None
+        """A mark for every page that is free in the last state, where that is certain,"""
+        self._refused: bytearray | None = None
+        """and in the one of which the trees are."""
         self.undone = False
         """Whether what the last transaction changed is not there, or may not be."""
         self._trees = self._find_trees()
@@ -89,7 +77,7 @@ class Salvage:
         self._reached = bytearray(pages.count)
         self._loose: dict[int, tuple[_Version, int]] = {}  # with the page
         self._loose_chunks: dict[int, list[tuple[bytes, int]]] = {}
-        holes = {name: self._survey(name) for name in (layout.JOBS, layout.PAYLOADS)}
+        holes = {name: self._survey(name) for name in _BY_LOOKS}
         if any(holes.values()):
             self._look_everywhere(Within(holes[layout.JOBS]), Within(holes[layout.PAYLOADS]))
         self._candidates = lru_cache(64)(self._nodes_of)  # neighbours are asked for in turn
@@ -188,17 +176,25 @@ class Salvage:
             self.problems.append(
                 Problem("structure", "no meta page has the last transaction: it is brought back")
             )
+        # The free pages of the last state, where its databases are not found.
+        latest: bytearray | None = None
         for state in states:
             self._free = self._free_pages(state)
-            trees = self._named(state.main) or self._unreferred()
-            if trees:
-                return trees
+            if trees := self._named(state.main) or self._unreferred():
+                break
+            latest = latest or self._free
             self.problems.append(
                 Problem("structure", f"no database of transaction {state.transaction} is found")
             )
             self.undone = True
-        self._free = None
-        return self._unreferred()
+        else:
+            self._free = None
+            trees = self._unreferred()
+        self._refused = self._free
+        if latest is not None:  # jobs are known wherever they stand; all else is as it was before
+            self._free = latest
+            trees = {name: tree for name, tree in trees.items() if name not in _BY_LOOKS}
+        return trees
 
     def _named(self, main: Tree) -> dict[bytes, Tree]:
         """The databases with a name."""
@@ -234,7 +230,7 @@ class Salvage:
             return None
 
     def _leaves(self, name: bytes) -> Iterator[Leaf | Hole]:
-        return self._pages.leaves(self._trees.get(name, EMPTY), order_of(name), self._free)
+        return self._pages.leaves(self._trees.get(name, EMPTY), order_of(name), self._refused)
 
     def _survey(self, name: bytes) -> list[Hole]:
         """The holes of a tree, the other pages of which are marked as reached."""

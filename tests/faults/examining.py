@@ -29,10 +29,12 @@ from quelmdb.maintenance.offline import check_unopened, repair_store
 from quelmdb.maintenance.repair import Repaired
 from tests.damage import data_file
 from tests.faults.asking import listings, questions
-from tests.faults.images import FIELDS, STALE, Fields, Image, Specimen, image
+from tests.faults.images import FIELDS, STALE, Fields, Image, Specimen
 from tests.faults.verdicts import Stage, Verdict
 
 T = TypeVar("T")
+Source = Callable[[Specimen, int], Image]
+"""Which image has a number."""
 
 _CPU_SECONDS: Final = 10  # a page that is its own neighbour might keep LMDB going for ever
 _MEMORY: Final = 2**30
@@ -45,7 +47,7 @@ _STAGES_OF_ONE: Final = [Stage.READ, Stage.CHECK, Stage.WRITE]  # copy of the im
 
 
 def serve(
-    pipe: Connection, place: Path, whole: Specimen, seed: int, numbers: range, often: int
+    pipe: Connection, place: Path, whole: Specimen, image: Source, numbers: range, often: int
 ) -> None:
     """Sends the verdict of each image; one in `often` is repaired, too."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
@@ -53,8 +55,7 @@ def serve(
     place.mkdir()
     right = _answers(whole, place)
     for number in numbers:
-        damaged = image(whole, random.Random(f"{seed} {number}"))
-        examination = _Examination(whole, right, place, number, damaged)
+        examination = _Examination(whole, right, place, number, image(whole, number))
         pipe.send(examination.verdict(repairing=number % often == 0))
     pipe.send(None)
 
@@ -172,7 +173,7 @@ class _Child:
         self._pipe = pipe
         self._told: set[int] = set(examination.told)
         self._told_before: set[int] = set()
-        self._meta_hit = examination.image.hits_meta_pages(self._whole)
+        self._hidden = examination.image.hides_the_last_state(self._whole)
 
     def run(self, stages: list[Stage]) -> None:
         """Never returns."""
@@ -225,7 +226,7 @@ class _Child:
             for question, ask in questions(store):
                 self._compare(question, partial(_unless_error, ask))
         changed = self._whole.before.keys()
-        if self._meta_hit and self._told_before and not self._told & changed:
+        if self._hidden and self._told_before and not self._told & changed:
             self._say("before_last", True)
 
     def _told_jobs(self, question: str, ask: Callable[[], list[Job | None]]) -> None:
@@ -260,7 +261,7 @@ class _Child:
             self._told.add(job_id)
         elif fields in self._whole.versions.get(job_id, ()):
             self._say("right", False)
-            if self._meta_hit and fields == self._whole.before.get(job_id):
+            if self._hidden and fields == self._whole.before.get(job_id):
                 self._told_before.add(job_id)
             else:
                 self._say("older", True)
@@ -341,7 +342,7 @@ class _Child:
         was before, beside that of the transaction behind it, is that of a sound store."""
         whole, examination = self._whole, self._examination
         undone = {job_id for job_id, old in whole.before.items() if jobs.get(job_id) == old}
-        if not undone or not self._meta_hit:
+        if not undone or not self._hidden:
             return False
         if undone & examination.told:
             self._say("failure", f"could be read, and is undone by repair: {undone}")

@@ -19,6 +19,7 @@ from quelmdb.testing import ManualClock
 from tests.damage import PAGE, data_file, used_bytes
 
 _SECTOR: Final = 512
+_METAS: Final = {0, 1}
 _FRAME: Final = 64  # the first bytes of a page: its head, and where its first nodes stand
 
 Fields = tuple[Any, ...]
@@ -56,6 +57,10 @@ class Specimen(NamedTuple):
     """The data file, up to its last page in use."""
     used: list[int]
     """Pages that a reader can come to."""
+    main: int
+    """The one that tells where the databases are."""
+    free: set[int]
+    """Those of the list of free pages."""
     older: dict[int, list[bytes]]
     """What stood on such pages before: as long as a lost write leaves it there."""
     jobs: dict[int, Fields]
@@ -86,9 +91,15 @@ class Image(NamedTuple):
     where: str
     data: bytes
 
-    def hits_meta_pages(self, whole: Specimen) -> bool:
-        """Whether what tells which state is the last one is damaged."""
-        return not whole.data.startswith(self.data[: 2 * PAGE])
+    def hides_the_last_state(self, whole: Specimen) -> bool:
+        """Whether a meta page is damaged, or else both the page that tells where its databases
+        are and the list of free pages, without which nothing tells what is in use."""
+        damaged = {
+            number
+            for number in whole.used
+            if not whole.data.startswith(self._page(number), number * PAGE)
+        }
+        return bool(damaged & _METAS or (whole.main in damaged and damaged & whole.free))
 
     def has(self, piece: Piece, whole: Specimen) -> bool:
         """Whether it is in its place, or its page in the place of another."""
@@ -97,6 +108,9 @@ class Image(NamedTuple):
             return True
         page = whole.data[piece.page * PAGE : (piece.page + 1) * PAGE]
         return any(self.data.startswith(page, other * PAGE) for other in whole.used)
+
+    def _page(self, number: int) -> bytes:
+        return self.data[number * PAGE : (number + 1) * PAGE]
 
 
 def specimen(path: Path) -> Specimen:
@@ -125,7 +139,8 @@ def specimen(path: Path) -> Specimen:
     inline = {job_id: known for job_id, known in stored.items() if len(pieces[job_id]) == 1}
     before = {job_id: old for job_id, old in states[-2].items() if old != jobs[job_id]}
     older = _older(data, files, used)
-    return Specimen(data, used, older, jobs, before, pieces, versions, inline)
+    main, free = _tellers(path, used)
+    return Specimen(data, used, main, free, older, jobs, before, pieces, versions, inline)
 
 
 def _transactions(store: quelmdb.Store) -> Iterator[object]:
@@ -207,6 +222,17 @@ def pages_in_use(path: Path) -> list[int]:
     return [number for number in range(used_bytes(path) // PAGE) if number not in free]
 
 
+def _tellers(path: Path, used: list[int]) -> tuple[int, set[int]]:
+    """The page of the databases, and those of the list of free pages."""
+    with Pages(data_file(path)) as pages:
+        meta = pages.metas[0]
+        leaves = list(pages.leaves(meta.free, as_number))
+        lists = [node.value for leaf in leaves if isinstance(leaf, Leaf) for node in leaf.nodes]
+        free = {n for n in used if any(value in (pages.page(n) or b"") for value in lists)}
+        assert meta.main.root is not None
+        return meta.main.root, free | {leaf.page for leaf in leaves}
+
+
 def _older(data: bytes, files: list[bytes], used: list[int]) -> dict[int, list[bytes]]:
     found: dict[int, list[bytes]] = {}
     for number in used:
@@ -220,12 +246,25 @@ def _older(data: bytes, files: list[bytes], used: list[int]) -> dict[int, list[b
 # --- Damage -------------------------------------------------------------------
 
 
-def image(whole: Specimen, rng: random.Random) -> Image:
-    """One of the images that `rng` chooses."""
+def random_image(seed: int, whole: Specimen, number: int) -> Image:
+    """Any one."""
+    rng = random.Random(f"{seed} {number}")
     kind = rng.choices(list(_KINDS), _WEIGHTS)[0]
     data = bytearray(whole.data)
     where = _KINDS[kind](whole, rng, data)
     return Image(kind, where, bytes(data))
+
+
+def lost_write(whole: Specimen, number: int) -> Image:
+    """One of as many as `lost_writes` counts."""
+    page, old = [(page, old) for page in whole.older for old in whole.older[page]][number]
+    data = whole.data[: page * PAGE] + old + whole.data[(page + 1) * PAGE :]
+    return Image(STALE, f"page {page} as it was before", data)
+
+
+def lost_writes(whole: Specimen) -> int:
+    """How many images there are with one of them."""
+    return sum(map(len, whole.older.values()))
 
 
 def _flip(whole: Specimen, rng: random.Random, data: bytearray) -> str:

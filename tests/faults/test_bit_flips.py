@@ -9,6 +9,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
+from functools import partial
 from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Final
@@ -19,9 +20,17 @@ from quelmdb.maintenance.offline import repair_store
 from quelmdb.pages import Pages
 from tests.children import Child
 from tests.damage import PAGE, data_file
-from tests.faults.examining import serve
+from tests.faults.examining import Source, serve
 from tests.faults.figures import Tell
-from tests.faults.images import FLIPS, STALE, Specimen, specimen
+from tests.faults.images import (
+    FLIPS,
+    STALE,
+    Specimen,
+    lost_write,
+    lost_writes,
+    random_image,
+    specimen,
+)
 from tests.faults.seeds import new_seed
 from tests.faults.verdicts import Stage, Verdict
 
@@ -53,7 +62,9 @@ def test_damage_never_makes_another_job_or_alters_one_and_check_finds_what_is_le
     it, and repair brings it back, or says that it is undone."""
     images = _FLIPPED * 3 // 2 if long else 120
     seed = new_seed()
-    verdicts = list(_verdicts(specimen(place / "whole.qdb"), place, images, seed))
+    whole = specimen(place / "whole.qdb")
+    source = partial(random_image, seed)
+    verdicts = list(_verdicts(whole, place, source, range(images), _OFTEN))
     assert len(verdicts) == images
     flipped = sum(verdict.kind in FLIPS for verdict in verdicts)
     assert flipped >= (_FLIPPED if long else images / 2)
@@ -84,13 +95,32 @@ def test_a_list_of_free_pages_that_is_as_it_was_before_costs_no_job(place: Path)
         assert repair_store(path).kept == len(whole.jobs)
 
 
-def _verdicts(whole: Specimen, place: Path, images: int, seed: int) -> Iterator[Verdict]:
+def test_whichever_write_is_lost_a_repair_costs_no_job(
+    place: Path, long: bool, figure: Tell
+) -> None:
+    """Of what stands on the page that was to be written there may be an older record left."""
+    whole = specimen(place / "whole.qdb")
+    writes = range(0, lost_writes(whole), 1 if long else 8)
+    verdicts = list(_verdicts(whole, place, lost_write, writes, 1))
+    assert len(verdicts) == len(writes)
+    failed = [verdict for verdict in verdicts if verdict.failures or not verdict.repaired]
+    assert not failed, failed[:3]
+    jobs, missing, old = map(sum, zip(*(v.repaired for v in verdicts if v.repaired), strict=True))
+    figure(
+        f"{len(verdicts)} of {lost_writes(whole)} that may be lost, each repaired: {jobs:,} jobs "
+        f"kept, {missing:,} of damaged pages set aside, {old:,} as they were before, 0 altered"
+    )
+
+
+def _verdicts(
+    whole: Specimen, place: Path, source: Source, numbers: range, often: int
+) -> Iterator[Verdict]:
     """Of all images, which as many processes look at as there are processors."""
     count = os.cpu_count() or 1
     with ExitStack() as stack:
         servers = {}
         for number in range(count):
-            work = (place / f"{number}", whole, seed, range(number, images, count), _OFTEN)
+            work = (place / f"{number}", whole, source, numbers[number::count], often)
             server = stack.enter_context(Child(serve, *work, method="spawn"))
             servers[server.pipe] = server
         while servers:
