@@ -174,6 +174,21 @@ def test_chunks_of_an_old_page_are_not_in_the_way_of_those_of_a_job(many: Path) 
     assert found == b"new" * 1000
 
 
+@pytest.mark.parametrize("bit", [0, 1, 29])
+@pytest.mark.parametrize("number", range(4))
+def test_a_chunk_is_found_although_its_number_is_damaged(number: int, bit: int, many: Path) -> None:
+    """Without the tree, which would tell its place: its number is another's, or too large."""
+    content = bytes(n // 700 for n in range(7000))
+    chunks = [Chunk(*item) for item in recordlayout.chunks(7, recordlayout.ARGUMENTS, content)]
+    assert len(chunks) == 4
+    key = recordlayout.payload_key(7, recordlayout.ARGUMENTS, number ^ 1 << bit)
+    chunks[number] = chunks[number]._replace(key=key)
+    reference = recordlayout.pack_reference(content)
+    with Pages(data_file(many)) as pages:
+        found = Salvage(pages).part(7, recordlayout.ARGUMENTS, reference, chunks[::-1])
+    assert found == content
+
+
 @pytest.mark.parametrize("slot", [0, 1])
 @pytest.mark.parametrize("name", [layout.JOBS, layout.PAYLOADS])
 def test_a_page_that_stands_in_the_place_of_a_meta_page_is_read(

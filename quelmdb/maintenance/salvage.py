@@ -145,13 +145,10 @@ class Salvage:
             _, of, number = recordlayout.split_payload_key(chunk.key)
             if of == part and chunk.value not in found.setdefault(number, []):
                 found[number].append(chunk.value)
-        for candidates in (_of_lengths(found, reference), found):
-            # Whatever their numbers are, which may be damaged: their order and the checksum tell.
-            ways = product(*(candidates[number] for number in sorted(candidates)))
-            for pieces in islice(ways, _MOST_TRIES):
-                content = b"".join(pieces)
-                if recordlayout.fits_reference(reference, content):
-                    return content
+        for pieces in islice(product(*_candidates(found, reference)), _MOST_TRIES):
+            content = b"".join(pieces)
+            if recordlayout.fits_reference(reference, content):
+                return content
         raise layout.Damaged(f"what it has outside of its record (part {part}) is damaged")
 
     def witnesses(self) -> set[tuple[int, str]]:
@@ -363,17 +360,21 @@ def _version(key: bytes, record: bytes, rank: int) -> _Version:
     return rank, *_state(key, record)
 
 
-def _of_lengths(found: dict[int, list[bytes]], reference: bytes) -> dict[int, list[bytes]]:
-    """Those chunks that have the numbers and lengths that they should have: there may be
-    others on old pages, or on damaged ones what only looks like some, or is cut too late."""
-    fitting: dict[int, list[bytes]] = {}
-    for number, length in enumerate(recordlayout.chunk_lengths(reference)):
-        fitting[number] = [
-            chunk[:length] for chunk in found.get(number, ()) if len(chunk) >= length
-        ]
-        if not fitting[number]:
-            break
-    return fitting
+def _candidates(found: dict[int, list[bytes]], reference: bytes) -> list[list[bytes]]:
+    """Of each chunk of a content, those that may be it, by number and length: there may be others
+    on old pages, or on damaged ones what only looks like some, or is cut too late. Where none has
+    its number that may be damaged, and be one that is too large, or another's, too."""
+    lengths = list(recordlayout.chunk_lengths(reference))
+    strays = [
+        chunk
+        for number, chunks in found.items()
+        if number >= len(lengths) or len(chunks) > 1
+        for chunk in chunks
+    ]
+    return [
+        [chunk[:length] for chunk in found.get(number, strays) if len(chunk) >= length]
+        for number, length in enumerate(lengths)
+    ]
 
 
 def part_of(chunk: Chunk) -> int:

@@ -13,7 +13,17 @@ from typing import Any, Final, NamedTuple
 import quelmdb
 from quelmdb import Job
 from quelmdb.layout import JOBS, PAYLOADS
-from quelmdb.pages import EMPTY, Leaf, Pages, as_bytes, as_number, is_tree, tree_of
+from quelmdb.pages import (
+    EMPTY,
+    OVERFLOW,
+    Leaf,
+    Pages,
+    as_bytes,
+    as_number,
+    is_tree,
+    kind_of,
+    tree_of,
+)
 from quelmdb.recordlayout import split_payload_key
 from quelmdb.testing import ManualClock
 from tests.damage import PAGE, data_file, used_bytes
@@ -228,9 +238,14 @@ def _tellers(path: Path, used: list[int]) -> tuple[int, set[int]]:
         meta = pages.metas[0]
         leaves = list(pages.leaves(meta.free, as_number))
         lists = [node.value for leaf in leaves if isinstance(leaf, Leaf) for node in leaf.nodes]
-        free = {n for n in used if any(value in (pages.page(n) or b"") for value in lists)}
+        outside = {
+            n
+            for n in used
+            if kind_of(page := pages.page(n) or b"") == OVERFLOW
+            and any(value in page for value in lists)
+        }
         assert meta.main.root is not None
-        return meta.main.root, free | {leaf.page for leaf in leaves}
+        return meta.main.root, outside | {leaf.page for leaf in leaves}
 
 
 def _older(data: bytes, files: list[bytes], used: list[int]) -> dict[int, list[bytes]]:
