@@ -229,21 +229,21 @@ class Pages:
             raise ValueError("it is no leaf")
         words = memoryview(page).cast("H")
         found = []
-        filled = 0
-        for at in _pointers(page):
+        pointers = _pointers(page)
+        ends = []
+        for at in pointers:
             low, high, flags, key_length = words[at >> 1 : (at >> 1) + 4]
             length = low | high << 16
             value_at = at + FRAME + key_length
             end = value_at + (8 if flags & _BIG else length)
             if end > len(page):
                 raise ValueError("an entry goes beyond it")
-            filled += end - at + 1 & ~1
+            ends.append(end + 1 & ~1)
             value = page[value_at:end]
             if flags & _BIG:
                 value = self._big(_number(value), length)
             found.append(Node(page[at + FRAME : value_at], flags, value))
-        if filled != len(page) - upper_of(page):
-            raise ValueError("its entries do not fill it")
+        _check_ends(page, pointers, ends)
         return found
 
     def _big(self, number: int, length: int) -> bytes:
@@ -365,18 +365,25 @@ def _children(page: bytes, order: Order) -> list[tuple[int, Place]]:
     first one means nothing. Raises `ValueError`."""
     words = memoryview(page).cast("H")
     found: list[tuple[int, Place]] = []
-    filled = 0
-    for at in _pointers(page):
+    pointers = _pointers(page)
+    ends = []
+    for at in pointers:
         low, high, highest, key_length = words[at >> 1 : (at >> 1) + 4]
         end = at + FRAME + key_length
         if end > len(page):
             raise ValueError("a key goes beyond it")
-        filled += end - at + 1 & ~1
+        ends.append(end + 1 & ~1)
         place: Place = order(page[at + FRAME : end]) if found else 0
         found.append((low | high << 16 | highest << 32, place))
-    if filled != len(page) - upper_of(page):
-        raise ValueError("its entries do not fill it")
+    _check_ends(page, pointers, ends)
     return found
+
+
+def _check_ends(page: bytes, pointers: list[int], ends: list[int]) -> None:
+    """Raises `ValueError` where the nodes do not stand one behind the other, up to the end."""
+    begins = {*pointers}
+    if len(begins) < len(pointers) or {upper_of(page), *ends} != {*begins, len(page)}:
+        raise ValueError("its entries do not fill it")
 
 
 def _check_places(places: list[Place], low: Place | None, high: Place | None) -> None:

@@ -5,14 +5,16 @@ from __future__ import annotations
 import random
 import sys
 from collections import Counter
+from itertools import product
 from pathlib import Path
 
 import pytest
 
 import quelmdb
 from quelmdb import Job, layout, recordlayout
+from quelmdb.maintenance.remains import raw_nodes
 from quelmdb.maintenance.salvage import Chunk, Salvage
-from quelmdb.pages import BRANCH, Hole, Pages, as_bytes, as_number, kind_of
+from quelmdb.pages import BRANCH, Hole, Pages, Tree, as_bytes, as_number, kind_of
 from quelmdb.records import references
 from tests.damage import PAGE, damaged_copy, data_file, flip, used_bytes, wipe
 from tests.repairing import (
@@ -129,6 +131,35 @@ def test_a_flip_in_a_branch_page_costs_nothing_that_is_below_it(many: Path, tmp_
         for bit in range(place % 3, 8, 3):
             copy = damaged_copy(many, tmp_path / f"{place}.{bit}", flip(place, bit))
             assert _whole_jobs(copy) == whole, (place % PAGE, bit)
+
+
+def test_a_bound_that_is_damaged_hides_no_node_of_a_page_that_was_filled_in_order(
+    tmp_path: Path,
+) -> None:
+    """Whichever nodes of it are left out at its end, the others fill what is behind them."""
+    with quelmdb.open(tmp_path / "jobs.qdb") as store:
+        store.insert_many(Job("a", n) for n in range(300))
+        assert store.check() == []
+    number = _pages_of(tmp_path / "jobs.qdb", layout.JOBS)[1]
+    with Pages(data_file(tmp_path / "jobs.qdb")) as pages:
+        page = pages.page(number) or b""
+        nodes = pages.nodes(page)
+    for place, bit in product(range(12, 16), range(8)):
+        damaged = bytearray(page)
+        flip(place, bit)(damaged)
+        assert set(nodes) <= set(raw_nodes(bytes(damaged), layout.NUMBER_BYTES)), (place, bit)
+
+
+def test_a_pointer_into_another_node_is_not_believed(many: Path, tmp_path: Path) -> None:
+    """What looks like a node there has the size of the one that it should point to."""
+    root = _root_of(many, layout.PAYLOADS)
+    pointer = root * PAGE + 16
+    copy = damaged_copy(many, tmp_path / "copy", flip(pointer, 4))
+    whole, damaged = (data_file(path).read_bytes()[pointer : pointer + 2] for path in (many, copy))
+    assert [int.from_bytes(at, sys.byteorder) for at in (whole, damaged)] == [4088, 4072]
+    with Pages(data_file(copy)) as pages:
+        (hole,) = pages.leaves(Tree(root, 0), as_bytes)
+    assert hole == Hole(None, None, root, "its entries do not fill it")
 
 
 def _frames(data: bytes, page: int) -> dict[str, list[int]]:

@@ -115,8 +115,9 @@ def _pointers(page: bytes) -> tuple[list[int], bool]:
     words = memoryview(page).cast("H")
     lower, upper = lower_of(page), upper_of(page)
     found: list[int] = []
-    lowest, filled = len(page), 0
-    # One of both bounds, and nodes that fill all that is behind the lowest, are enough.
+    lowest, filled, sure = len(page), 0, 0
+    # One of both bounds, and nodes that fill all that is behind the lowest, are enough. Where
+    # both say so, at different places, the one that is damaged has hidden some.
     while HEAD + 2 * len(found) < lowest:
         at = words[HEAD // 2 + len(found)]
         if not _can_stand(page, at):
@@ -125,7 +126,9 @@ def _pointers(page: bytes) -> tuple[list[int], bool]:
         lowest = min(lowest, at)
         filled += _frame(page, at).end - at + 1 & ~1
         if filled == len(page) - lowest and (lowest == upper or HEAD + 2 * len(found) == lower):
-            return found, True
+            sure = len(found)
+    if sure:
+        return found[:sure], True
     if not _bounded(page):
         return found, False
     told = dict.fromkeys(words[HEAD // 2 : lower // 2])
