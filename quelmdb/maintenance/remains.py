@@ -115,9 +115,10 @@ def _pointers(page: bytes) -> tuple[list[int], bool]:
     words = memoryview(page).cast("H")
     lower, upper = lower_of(page), upper_of(page)
     found: list[int] = []
-    lowest, filled, sure = len(page), 0, 0
+    lowest, filled, by_lower = len(page), 0, 0
     # One of both bounds, and nodes that fill all that is behind the lowest, are enough. Where
-    # both say so, at different places, the one that is damaged has hidden some.
+    # they differ it is the upper one: of a page filled in order so do those up to any pointer,
+    # and there may be pointers to deleted nodes behind the last one.
     while HEAD + 2 * len(found) < lowest:
         at = words[HEAD // 2 + len(found)]
         if not _can_stand(page, at):
@@ -125,10 +126,13 @@ def _pointers(page: bytes) -> tuple[list[int], bool]:
         found.append(at)
         lowest = min(lowest, at)
         filled += _frame(page, at).end - at + 1 & ~1
-        if filled == len(page) - lowest and (lowest == upper or HEAD + 2 * len(found) == lower):
-            sure = len(found)
-    if sure:
-        return found[:sure], True
+        if filled == len(page) - lowest:
+            if lowest == upper:
+                return found, True
+            if HEAD + 2 * len(found) == lower:
+                by_lower = len(found)
+    if by_lower:
+        return found[:by_lower], True
     if not _bounded(page):
         return found, False
     told = dict.fromkeys(words[HEAD // 2 : lower // 2])
