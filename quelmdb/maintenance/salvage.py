@@ -15,17 +15,17 @@ from itertools import groupby, islice, product
 from typing import Final, NamedTuple
 
 from quelmdb import layout, recordlayout
+from quelmdb.maintenance.databases import BY_LOOKS, find_databases, problem_of
 from quelmdb.maintenance.remains import Within, fitting_nodes, raw_nodes
-from quelmdb.maintenance.states import free_marks, is_main, last_states, named_trees, order_of
-from quelmdb.pages import EMPTY, Hole, Leaf, Meta, Node, Pages, Tree, as_bytes, as_number
+from quelmdb.maintenance.states import order_of
+from quelmdb.pages import EMPTY, Hole, Leaf, Node, Pages, as_number
 from quelmdb.persistence import Problem
 from quelmdb.values import MAX_WORKER_BYTES
 
 _MOST_TRIES: Final = 256  # ways to put a part together of chunks that are there twice
-_BY_LOOKS: Final = (layout.JOBS, layout.PAYLOADS)  # have checksums, and are known without a tree
 _DATABASES: Final = frozenset(
     (
-        *(*_BY_LOOKS, layout.BY_STATUS, layout.BY_WORKER_STATUS, layout.BY_OPTION),
+        *(*BY_LOOKS, layout.BY_STATUS, layout.BY_WORKER_STATUS, layout.BY_OPTION),
         *(layout.META, layout.WORKERS, layout.WORKER_NAMES, layout.OWNERS),
     )
 )
@@ -63,13 +63,8 @@ class Salvage:
         self.problems = [Problem("structure", problem) for problem in pages.problems]
         self.damaged: list[Hole] = []
         """The pages of jobs and payloads that are."""
-        self._free: bytearray | None = None
-        """A mark for every page that is free in the last state, where that is certain,"""
-        self._refused: bytearray | None = None
-        """and in the one of which the trees are."""
-        self.undone = False
-        """Whether what the last transaction changed is not there, or may not be."""
-        self._trees = self._find_trees()
+        databases = find_databases(pages, self.problems)
+        self._trees, self._free, self._refused, self.undone = databases
         self.foreign = sorted(self._trees.keys() - _DATABASES)
         """The names of databases that no store of this version has."""
         self.count = min(self._trees.get(layout.JOBS, EMPTY).entries, pages.count * pages.size)
@@ -77,7 +72,7 @@ class Salvage:
         self._reached = bytearray(pages.count)
         self._loose: dict[int, tuple[_Version, int]] = {}  # with the page
         self._loose_chunks: dict[int, list[tuple[bytes, int]]] = {}
-        holes = {name: self._survey(name) for name in _BY_LOOKS}
+        holes = {name: self._survey(name) for name in BY_LOOKS}
         if any(holes.values()):
             self._look_everywhere(Within(holes[layout.JOBS]), Within(holes[layout.PAYLOADS]))
         self._candidates = lru_cache(64)(self._nodes_of)  # neighbours are asked for in turn
@@ -88,7 +83,7 @@ class Salvage:
         """Those of a small database, in which nothing has a checksum."""
         for found in self._leaves(name):
             if isinstance(found, Hole):
-                self.problems.append(_problem(name, found))
+                self.problems.append(problem_of(name, found))
                 nodes = fitting_nodes(self._pages.page(found.page) or b"")
             else:
                 nodes = found.nodes
@@ -166,66 +161,6 @@ class Salvage:
 
     # --- Trees --------------------------------------------------------------
 
-    def _find_trees(self) -> dict[bytes, Tree]:
-        """Where each database is, at the latest point in time that can be read."""
-        states, self.undone = last_states(self._pages)
-        if states and states[0] not in self._pages.metas and not states[0].marks:
-            self.problems.append(
-                Problem("structure", "no meta page has the last transaction: it is brought back")
-            )
-        # The free pages of the last state, where its databases are not found.
-        latest: bytearray | None = None
-        for state in states:
-            self._free = self._free_pages(state)
-            if trees := self._named(state.main) or self._unreferred():
-                break
-            latest = latest or self._free
-            self.problems.append(
-                Problem("structure", f"no database of transaction {state.transaction} is found")
-            )
-            self.undone = True
-        else:
-            self._free = None
-            trees = self._unreferred()
-        self._refused = self._free
-        if latest is not None:  # jobs are known wherever they stand; all else is as it was before
-            self._free = latest
-            trees = {name: tree for name, tree in trees.items() if name not in _BY_LOOKS}
-        return trees
-
-    def _named(self, main: Tree) -> dict[bytes, Tree]:
-        """The databases with a name."""
-        found: dict[bytes, Tree] = {}
-        for leaf in self._pages.leaves(main, as_bytes, self._free, plain=False):
-            if isinstance(leaf, Hole):
-                self.problems.append(_problem(b"main", leaf))
-                nodes = fitting_nodes(self._pages.page(leaf.page) or b"")
-            else:
-                nodes = leaf.nodes
-            found |= named_trees(nodes)
-        return found
-
-    def _unreferred(self) -> dict[bytes, Tree]:
-        """The databases that a page tells of to which nothing refers, if it is one alone."""
-        found = []
-        for number in range(self._pages.count):
-            if self._is_free(number):
-                continue
-            trees = named_trees(fitting_nodes(self._pages.page(number) or b""))
-            if is_main(trees):
-                found.append(trees)
-        return found[0] if len(found) == 1 else {}
-
-    def _free_pages(self, state: Meta) -> bytearray | None:
-        """A mark for every page of the file that is free; None where that is not certain."""
-        try:
-            if self._pages.number_of(state) != state.transaction:
-                raise ValueError("the list of free pages is of another transaction")
-            return free_marks(self._pages, state.free)
-        except ValueError as error:
-            self.problems.append(Problem("structure", str(error)))
-            return None
-
     def _leaves(self, name: bytes) -> Iterator[Leaf | Hole]:
         return self._pages.leaves(self._trees.get(name, EMPTY), order_of(name), self._refused)
 
@@ -242,7 +177,7 @@ class Salvage:
         for found in self._leaves(name):
             if isinstance(found, Hole):
                 holes.append(found._replace(low=last, high=None))
-                self.problems.append(_problem(name, found))
+                self.problems.append(problem_of(name, found))
             else:
                 first = order(found.nodes[0].key)
                 holes[unended:] = [hole._replace(high=first) for hole in holes[unended:]]
@@ -336,10 +271,6 @@ def pair_of(number: bytes, name: bytes) -> tuple[int, str] | None:
     if not 0 < value <= layout.MAX_WORKER or not 0 < len(name) <= MAX_WORKER_BYTES:
         return None
     return value, text
-
-
-def _problem(name: bytes, hole: Hole) -> Problem:
-    return Problem("structure", f"page {hole.page} of {name.decode()}: {hole.reason}")
 
 
 def _is_sound(key: bytes, record: bytes) -> bool:
