@@ -162,6 +162,29 @@ def test_a_pointer_into_another_node_is_not_believed(many: Path, tmp_path: Path)
     assert hole == Hole(None, None, root, "its entries do not fill it")
 
 
+def test_a_page_on_another_level_hides_none_of_those_that_should_be_there(tmp_path: Path) -> None:
+    """Beside another hole, where the number of all entries tells nothing."""
+    path = tmp_path / "jobs.qdb"
+    with quelmdb.open(path) as store:
+        store.insert_many(Job("a", {"n": n}) for n in range(30_000))
+        assert store.check() == []
+    leaves = _pages_of(path, layout.JOBS)
+    data = data_file(path).read_bytes()
+    root = _root_of(path, layout.JOBS)
+    first = _frames(data, root)["frames"][0]
+    branch = int.from_bytes(data[first : first + 6], sys.byteorder)
+    assert kind_of(data[branch * PAGE :]) == BRANCH
+
+    def damage(damaged: bytearray) -> None:
+        damaged[first : first + 6] = leaves[0].to_bytes(6, sys.byteorder)
+        wipe(leaves[-1])(damaged)
+
+    with Pages(data_file(path)) as pages:
+        lost = len(pages.nodes(pages.page(leaves[-1]) or b""))
+    done = repaired(damaged_copy(path, tmp_path / "copy", damage))
+    assert len(done.jobs) == 30_000 - lost
+
+
 def _frames(data: bytes, page: int) -> dict[str, list[int]]:
     """The places in a file of what a page has around its keys and values."""
     begin = page * PAGE

@@ -22,6 +22,7 @@ from quelmdb.pages import EMPTY, Hole, Leaf, Node, Pages, as_number
 from quelmdb.persistence import Problem
 from quelmdb.values import MAX_WORKER_BYTES
 
+_WHOLE_TREE: Final = Hole(None, None, 0, "it may lack any key")
 _MOST_TRIES: Final = 256  # ways to put a part together of chunks that are there twice
 _DATABASES: Final = frozenset(
     (
@@ -72,9 +73,15 @@ class Salvage:
         self._reached = bytearray(pages.count)
         self._loose: dict[int, tuple[_Version, int]] = {}  # with the page
         self._loose_chunks: dict[int, list[tuple[bytes, int]]] = {}
+        self._lacking: dict[bytes, int] = {}
+        """How many entries a tree should have besides those of its sound pages."""
         holes = {name: self._survey(name) for name in BY_LOOKS}
         if any(holes.values()):
-            self._look_everywhere(Within(holes[layout.JOBS]), Within(holes[layout.PAYLOADS]))
+            self._look_everywhere(holes)
+            # Behind no hole is what a page hides that stands, whole, where another should.
+            short = self._short() if self._free is not None else []
+            if short:
+                self._look_everywhere(holes | {name: [_WHOLE_TREE] for name in short})
         self._candidates = lru_cache(64)(self._nodes_of)  # neighbours are asked for in turn
 
     # --- What there is ------------------------------------------------------
@@ -168,7 +175,7 @@ class Salvage:
         """The holes of a tree, the other pages of which are marked as reached."""
         if name not in self._trees:
             self.problems.append(Problem("structure", f"{name.decode()} is not found"))
-            return [Hole(None, None, 0, "it is not found")]
+            return [_WHOLE_TREE]
         holes: list[Hole] = []
         count = 0
         order = order_of(name)
@@ -189,7 +196,8 @@ class Salvage:
         if not holes and count != entries:
             message = f"{name.decode()} has {count} entries, and should have {entries}"
             self.problems.append(Problem("structure", message))
-            holes.append(Hole(None, None, 0, message))  # it may be the root of another tree
+            holes.append(_WHOLE_TREE)  # it may be the root of another tree
+        self._lacking[name] = entries - count
         return holes
 
     # --- Pages that no tree has ---------------------------------------------
@@ -207,8 +215,17 @@ class Salvage:
             return _BROKEN
         return _WHOLE
 
-    def _look_everywhere(self, jobs: Within, payloads: Within) -> None:
+    def _short(self) -> list[bytes]:
+        """Those of the trees with entries that are neither in them nor loose."""
+        chunks = {key for found in self._loose_chunks.values() for key, _ in found}
+        loose = {layout.JOBS: len(self._loose), layout.PAYLOADS: len(chunks)}
+        return [name for name, lacking in self._lacking.items() if loose[name] < lacking]
+
+    def _look_everywhere(self, holes: dict[bytes, list[Hole]]) -> None:
         """Notes every record and chunk of the holes that is on pages which were not reached."""
+        jobs, payloads = (Within(holes[name]) for name in BY_LOOKS)
+        self._loose.clear()
+        self._loose_chunks.clear()
         referred = {hole.page for hole in self.damaged}
         for number in range(self._pages.count):
             rank = _OF_NONE
