@@ -29,7 +29,8 @@ from quelmdb.maintenance.offline import check_unopened, repair_store
 from quelmdb.maintenance.repair import Repaired
 from tests.damage import data_file
 from tests.faults.asking import listings, questions
-from tests.faults.images import FIELDS, STALE, Fields, Image, Specimen
+from tests.faults.images import STALE, Image
+from tests.faults.specimens import FIELDS, Fields, Specimen
 from tests.faults.verdicts import Stage, Verdict
 
 T = TypeVar("T")

@@ -25,13 +25,12 @@ from tests.faults.figures import Tell
 from tests.faults.images import (
     FLIPS,
     STALE,
-    Specimen,
     lost_write,
     lost_writes,
     random_image,
-    specimen,
 )
 from tests.faults.seeds import new_seed
+from tests.faults.specimens import Specimen, specimen
 from tests.faults.verdicts import Stage, Verdict
 
 pytest_plugins = ["tests.fixtures"]

@@ -20,7 +20,7 @@ from quelmdb import CorruptStoreError, Job, StoreNotFoundError, layout
 from tests.children import in_child
 from tests.damage import damaged_copy, data_file
 from tests.faults.figures import Tell
-from tests.faults.images import pages_in_use
+from tests.faults.specimens import pages_in_use
 
 pytest_plugins = ["tests.fixtures"]
 

@@ -26,8 +26,8 @@ from quelmdb.maintenance.offline import repair_store
 from tests.damage import Raw, raw
 from tests.faults.figures import Tell
 from tests.faults.hostile import ENCODED, VALUES, encode, mutated
-from tests.faults.images import fields_of
 from tests.faults.seeds import seeded
+from tests.faults.specimens import fields_of
 
 pytest_plugins = ["tests.fixtures"]
 
