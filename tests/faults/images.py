@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import random
+import sys
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
+from quelmdb.pages import BRANCH, HEAD, kind_of, lower_of
 from tests.damage import PAGE
 from tests.faults.specimens import Piece, Specimen
 
 _SECTOR: Final = 512
 _METAS: Final = {0, 1}
+_CHILD: Final = 4  # bytes that tell a page below another; two more do for more than 16 TiB
 _FRAME: Final = 64  # the first bytes of a page: its head, and where its first nodes stand
 
 
@@ -50,6 +53,15 @@ def random_image(seed: int, whole: Specimen, number: int) -> Image:
     data = bytearray(whole.data)
     where = _KINDS[kind](whole, rng, data)
     return Image(kind, where, bytes(data))
+
+
+def with_several_faults(seed: int, whole: Specimen, number: int) -> Image:
+    """One with two to four of any faults, also such as no single one makes."""
+    rng = random.Random(f"{seed} {number}")
+    data = bytearray(whole.data)
+    kinds = rng.choices([*_KINDS, *_OF_TREES], k=rng.randrange(2, 5))
+    where = [(_KINDS | _OF_TREES)[kind](whole, rng, data) for kind in kinds]
+    return Image(STALE if STALE in kinds else SEVERAL, "; ".join(where), bytes(data))
 
 
 def lost_write(whole: Specimen, number: int) -> Image:
@@ -95,6 +107,46 @@ def _lose_a_write(whole: Specimen, rng: random.Random, data: bytearray) -> str:
     return f"page {page} as it was before"
 
 
+def _change_a_child(whole: Specimen, rng: random.Random, data: bytearray) -> str:
+    branches = [number for number in whole.used if _children(data, number)]
+    branch = rng.choice(branches)
+    place, child = rng.choice(_children(data, branch))
+    return _point(data, place, rng.choice(whole.used), f"instead of {child} below {branch}")
+
+
+def _skip_a_level(whole: Specimen, rng: random.Random, data: bytearray) -> str:
+    """Keys are in order then, and one page stands where many should."""
+    below = {
+        (place, child): _children(data, child)
+        for branch in whole.used
+        for place, child in _children(data, branch)
+    }
+    places = [key for key, children in below.items() if children]
+    if not places:
+        return "no tree has three levels any more"
+    place, child = rng.choice(places)
+    return _point(data, place, rng.choice(below[place, child])[1], f"instead of {child}, its own")
+
+
+def _point(data: bytearray, place: int, to: int, told: str) -> str:
+    data[place : place + _CHILD] = to.to_bytes(_CHILD, sys.byteorder)
+    return f"page {to} {told}"
+
+
+def _children(data: bytearray, number: int) -> list[tuple[int, int]]:
+    """Where a branch page names the pages below it, and which; none of any other page."""
+    page = bytes(data[number * PAGE : (number + 1) * PAGE])
+    lower = lower_of(page)
+    if number in _METAS or kind_of(page) != BRANCH or not HEAD < lower <= PAGE or lower % 2:
+        return []
+    pointers = memoryview(page)[HEAD:lower].cast("H")
+    return [
+        (number * PAGE + at, int.from_bytes(page[at : at + _CHILD], sys.byteorder))
+        for at in pointers
+        if at + _CHILD <= PAGE
+    ]
+
+
 FLIPS: Final = ("a flipped bit", "several of them")
 STALE: Final = "a lost write"
 _KINDS: Final[dict[str, Callable[[Specimen, random.Random, bytearray], str]]] = {
@@ -104,4 +156,6 @@ _KINDS: Final[dict[str, Callable[[Specimen, random.Random, bytearray], str]]] = 
     "a zeroed sector": _zero_a_sector,
     STALE: _lose_a_write,
 }
+SEVERAL: Final = "several faults"
+_OF_TREES: Final = {"another child": _change_a_child, "a level skipped": _skip_a_level}
 _WEIGHTS: Final = (7, 1, 1, 1, 1)

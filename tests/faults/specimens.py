@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from operator import attrgetter
 from pathlib import Path
@@ -88,16 +88,18 @@ class Specimen(NamedTuple):
         return fields_of(job)
 
 
-def specimen(path: Path) -> Specimen:
-    """Makes a store: jobs of every status and with every option, arguments and results in
-    chunks, indexes and records in trees of two levels and more, a list of free pages that
-    needs pages of its own."""
+Making = Callable[[quelmdb.Store], Iterator[object]]
+"""Changes a store, and stops behind each transaction."""
+
+
+def specimen(path: Path, making: Making | None = None) -> Specimen:
+    """Makes a store, of `everything` or otherwise."""
     files: list[bytes] = []
     versions: dict[int, list[Fields]] = {}
     states: list[dict[int, Fields]] = []
     clock = ManualClock()
     with quelmdb.open(path, clock=clock) as store:
-        for _ in _transactions(store):
+        for _ in (making or everything)(store):
             clock.advance(1_000_000)
             files.append(data_file(path).read_bytes())
             stored = {job.id or 0: (job._record, _others(job)) for job in store.all()}
@@ -118,8 +120,9 @@ def specimen(path: Path) -> Specimen:
     return Specimen(data, used, main, free, older, jobs, before, pieces, versions, inline)
 
 
-def _transactions(store: quelmdb.Store) -> Iterator[object]:
-    """Changes it, and stops behind each transaction."""
+def everything(store: quelmdb.Store) -> Iterator[object]:
+    """Jobs of every status and with every option, arguments and results in chunks, indexes and
+    records in trees of two levels and more, a list of free pages that needs pages of its own."""
     yield store.insert_many(Job(f"worker {n % 40}", {"n": n}) for n in range(60))
     yield store.insert_many(Job("mail", {"user": n, "template": "welcome"}) for n in range(540))
     yield store.insert_many(_with_options())
@@ -155,6 +158,26 @@ def _transactions(store: quelmdb.Store) -> Iterator[object]:
     yield None
     # Where the newer one of both meta pages is damaged, LMDB takes the older state for the last.
     last = store.claim("mail", limit=6)
+    yield last
+    yield store.complete_many(last, [b"l" * 3000, *[None] * 5])
+
+
+def deep(store: quelmdb.Store) -> Iterator[object]:
+    """So many and so large jobs that the tree of their records has three levels."""
+    padded = {"pad": "x" * 220}
+    yield store.insert_many(Job(f"worker {n % 40}", padded | {"n": n}) for n in range(3_800))
+    yield store.insert_many(Job("big", bytes([n]) * (900 * n)) for n in range(1, 60))
+    claimed = store.claim("worker 1", "worker 2", limit=150)
+    yield claimed
+    yield store.complete_many(claimed, [b"r" * 3000 if n % 20 == 0 else None for n in range(150)])
+    yield store.cancel_many(store.jobs("queued", worker="worker 11").ids())
+    store.destroy_many(range(300, 420))
+    yield None
+    yield store.insert_many(Job("gone", b"g" * 20_000) for _ in range(30))
+    store.destroy_many(store.all("gone").ids())
+    yield None
+    yield store.insert_many(Job(f"late {n % 4}", padded | {"n": n}) for n in range(600))
+    last = store.claim("worker 3", limit=6)
     yield last
     yield store.complete_many(last, [b"l" * 3000, *[None] * 5])
 

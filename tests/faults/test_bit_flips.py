@@ -28,9 +28,10 @@ from tests.faults.images import (
     lost_write,
     lost_writes,
     random_image,
+    with_several_faults,
 )
 from tests.faults.seeds import new_seed
-from tests.faults.specimens import Specimen, specimen
+from tests.faults.specimens import Specimen, deep, specimen
 from tests.faults.verdicts import Stage, Verdict
 
 pytest_plugins = ["tests.fixtures"]
@@ -38,6 +39,7 @@ pytest_plugins = ["tests.fixtures"]
 _IN_MEMORY: Final = Path("/dev/shm")
 _OFTEN: Final = 8  # of so many images one is repaired
 _FLIPPED: Final = 10_000  # images of the long form with flipped bits, at least; about 7 of 10 are
+_SEVERAL: Final = 2_000  # images of the long form with several faults
 _DEADLY: Final = {"SIGABRT", "SIGSEGV", "SIGBUS"}
 
 
@@ -108,6 +110,28 @@ def test_whichever_write_is_lost_a_repair_costs_no_job(
     figure(
         f"{len(verdicts)} of {lost_writes(whole)} that may be lost, each repaired: {jobs:,} jobs "
         f"kept, {missing:,} of damaged pages set aside, {old:,} as they were before, 0 altered"
+    )
+
+
+def test_several_faults_at_once_cost_no_job_that_is_whole(
+    place: Path, long: bool, figure: Tell
+) -> None:
+    """In a store with a tree of three levels, where one page may stand for many; all repaired."""
+    whole = specimen(place / "whole.qdb", deep)
+    seed = new_seed()
+    images = _SEVERAL if long else 40
+    source = partial(with_several_faults, seed)
+    verdicts = list(_verdicts(whole, place, source, range(images), 1))
+    assert len(verdicts) == images
+    failed = [verdict for verdict in verdicts if verdict.failures or not verdict.repaired]
+    assert not failed, failed[:3]
+    crashed = Counter(crash.partition(": ")[0] for v in verdicts for crash in v.crashes)
+    assert crashed.keys() <= {Stage.READ.value, Stage.WRITE.value}, crashed
+    jobs, missing, old = map(sum, zip(*(v.repaired for v in verdicts if v.repaired), strict=True))
+    figure(
+        f"{images:,} images of a store with {len(whole.jobs):,} jobs, each with two to four "
+        f"faults, each repaired: {jobs:,} jobs kept, {missing:,} of damaged pages set aside, "
+        f"{old:,} as they were before, 0 altered"
     )
 
 
