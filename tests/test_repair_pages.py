@@ -162,6 +162,59 @@ def test_a_pointer_into_another_node_is_not_believed(many: Path, tmp_path: Path)
     assert hole == Hole(None, None, root, "its entries do not fill it")
 
 
+def test_of_several_sound_records_of_a_job_the_newest_one_is_kept_wherever_it_stands(
+    tmp_path: Path,
+) -> None:
+    """The tree leads to a page with older ones, out of its place, and to theirs no more."""
+    path = tmp_path / "jobs.qdb"
+    with quelmdb.open(path) as store:
+        store.insert_many(Job("a", n) for n in range(300))
+        assert store.check() == []
+    older = data_file(path).read_bytes()
+    old = _pages_of(path, layout.JOBS)[1]
+    with quelmdb.open(path) as store:
+        store.complete_many(store.claim(limit=300))
+    before = jobs_of(path)
+    one, other, *_ = _pages_of(path, layout.JOBS)[1:]
+    root = _root_of(path, layout.JOBS)
+    second = _frames(data_file(path).read_bytes(), root)["frames"][8]
+
+    def lose_a_write(data: bytearray) -> None:
+        assert data[second : second + 4] == one.to_bytes(4, sys.byteorder)
+        data[second : second + 4] = root.to_bytes(4, sys.byteorder)
+        data[other * PAGE + 8 : (other + 1) * PAGE] = older[old * PAGE + 8 : (old + 1) * PAGE]
+
+    done = repaired(damaged_copy(path, tmp_path / "copy", lose_a_write))
+    lost = before.keys() - done.jobs.keys()
+    assert 5 < len(lost) <= 60
+    assert done.jobs == {key: job for key, job in before.items() if key not in lost}
+
+
+@pytest.mark.parametrize("name", ["jobs", "payloads"])
+def test_what_a_transaction_has_written_that_was_not_ended_is_not_brought_back(
+    name: str, tmp_path: Path
+) -> None:
+    """Its pages stand behind the last one in use, which only the meta page says."""
+    path = tmp_path / "jobs.qdb"
+    with quelmdb.open(path) as store:
+        store.insert_many(Job("a", b"a" * 2_000) for n in range(30))
+        store.insert_many(Job("a", n) for n in range(270))
+        assert store.check() == []
+    ended = data_file(path).read_bytes()
+    before = jobs_of(path)
+    root = _root_of(path, name.encode())
+    with quelmdb.open(path) as store:
+        store.update_many(job.replace(arguments=b"b" * 2_000) for job in store.all())
+
+    def take_back(data: bytearray) -> None:
+        last_page = int.from_bytes(ended[136:144], sys.byteorder)
+        assert len(data) > (last_page + 50) * PAGE
+        data[: 2 * PAGE] = ended[: 2 * PAGE]
+        wipe(root)(data)
+
+    assert repaired(damaged_copy(path, tmp_path / "copy", take_back)).jobs == before
+
+
 def test_a_page_on_another_level_hides_none_of_those_that_should_be_there(tmp_path: Path) -> None:
     """Beside another hole, where the number of all entries tells nothing."""
     path = tmp_path / "jobs.qdb"

@@ -22,6 +22,8 @@ class Databases(NamedTuple):
     """A mark for every page that is free in the last state, where that is certain,"""
     refused: bytearray | None
     """and in the one of which the trees are."""
+    last_page: int
+    """The last page in use of the last state, as its meta page says."""
     undone: bool
     """Whether what the last transaction changed is not there, or may not be."""
 
@@ -48,8 +50,11 @@ class _Finding:
             self._tell("no meta page has the last transaction: it is brought back")
         # The free pages of the last state, where its databases are not found.
         latest: bytearray | None = None
+        last_page = 0
         for state in states:
             free = self._free_pages(state)
+            if latest is None:
+                last_page = state.last_page
             if trees := self._named(state.main, free) or self._unreferred(free):
                 break
             latest = latest or free
@@ -58,10 +63,10 @@ class _Finding:
         else:
             free, trees = None, self._unreferred(None)
         if latest is None:
-            return Databases(trees, free, free, undone)
+            return Databases(trees, free, free, last_page, undone)
         # Jobs are known wherever they stand; all else is as it was before.
         others = {name: tree for name, tree in trees.items() if name not in BY_LOOKS}
-        return Databases(others, latest, free, undone)
+        return Databases(others, latest, free, last_page, undone)
 
     def _named(self, main: Tree, free: bytearray | None) -> dict[bytes, Tree]:
         """The databases with a name."""

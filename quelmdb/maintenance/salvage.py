@@ -48,8 +48,9 @@ class Chunk(NamedTuple):
     value: bytes
 
 
-_Version = tuple[int, int, int]
-"""What speaks for one of several records of a job: its page, its time, its claim."""
+_Version = tuple[int, int, int, int]
+"""What speaks for one of several records of a job: its page, where any may be of a free one; its
+time, its claim, and its page."""
 
 # Pages, by how certain it is that what is on them is what was stored last.
 _OF_NONE, _BROKEN, _WHOLE = range(3)  # no tree has it; one has, and its frame is damaged, or not
@@ -65,7 +66,7 @@ class Salvage:
         self.damaged: list[Hole] = []
         """The pages of jobs and payloads that are."""
         databases = find_databases(pages, self.problems)
-        self._trees, self._free, self._refused, self.undone = databases
+        self._trees, self._free, self._refused, last_page, self.undone = databases
         self.foreign = sorted(self._trees.keys() - _DATABASES)
         """The names of databases that no store of this version has."""
         self.count = min(self._trees.get(layout.JOBS, EMPTY).entries, pages.count * pages.size)
@@ -73,15 +74,15 @@ class Salvage:
         self._reached = bytearray(pages.count)
         self._loose: dict[int, tuple[_Version, int]] = {}  # with the page
         self._loose_chunks: dict[int, list[tuple[bytes, int]]] = {}
-        self._lacking: dict[bytes, int] = {}
-        """How many entries a tree should have besides those of its sound pages."""
-        holes = {name: self._survey(name) for name in BY_LOOKS}
-        if any(holes.values()):
-            self._look_everywhere(holes)
+        self._lacking = 0
+        """How many jobs there should be besides those of the sound pages of their tree."""
+        holes = self._survey(layout.JOBS)
+        if self._survey(layout.PAYLOADS) or holes:
+            self._free = self._with_unused(last_page)
+            self._look_everywhere(Within(holes))
             # Behind no hole is what a page hides that stands, whole, where another should.
-            short = self._short() if self._free is not None else []
-            if short:
-                self._look_everywhere(holes | {name: [_WHOLE_TREE] for name in short})
+            if len(self._loose) < self._lacking and self._free is not None:
+                self._look_everywhere(Within([_WHOLE_TREE]))
         self._candidates = lru_cache(64)(self._nodes_of)  # neighbours are asked for in turn
 
     # --- What there is ------------------------------------------------------
@@ -197,10 +198,20 @@ class Salvage:
             message = f"{name.decode()} has {count} entries, and should have {entries}"
             self.problems.append(Problem("structure", message))
             holes.append(_WHOLE_TREE)  # it may be the root of another tree
-        self._lacking[name] = entries - count
+        if name == layout.JOBS:
+            self._lacking = entries - count
         return holes
 
     # --- Pages that no tree has ---------------------------------------------
+
+    def _with_unused(self, last_page: int) -> bytearray | None:
+        """The free pages, with those behind the last one of the state, which a transaction has
+        written that was not ended. That number is damaged where a tree goes beyond it."""
+        unused = range(last_page + 1, self._pages.count)
+        damaged = any(hole.page in unused for hole in self.damaged)
+        if self._free is None or damaged or any(self._reached[number] for number in unused):
+            return self._free
+        return self._free[: unused.start] + b"\1" * len(unused)
 
     def _is_free(self, number: int) -> bool:
         return self._free is not None and self._free[number] == 1
@@ -215,15 +226,9 @@ class Salvage:
             return _BROKEN
         return _WHOLE
 
-    def _short(self) -> list[bytes]:
-        """Those of the trees with entries that are neither in them nor loose."""
-        chunks = {key for found in self._loose_chunks.values() for key, _ in found}
-        loose = {layout.JOBS: len(self._loose), layout.PAYLOADS: len(chunks)}
-        return [name for name, lacking in self._lacking.items() if loose[name] < lacking]
-
-    def _look_everywhere(self, holes: dict[bytes, list[Hole]]) -> None:
-        """Notes every record and chunk of the holes that is on pages which were not reached."""
-        jobs, payloads = (Within(holes[name]) for name in BY_LOOKS)
+    def _look_everywhere(self, jobs: Within) -> None:
+        """Notes every record of the holes, and every chunk, that is on pages which were not
+        reached: chunks count only where a record that is kept has their checksum."""
         self._loose.clear()
         self._loose_chunks.clear()
         referred = {hole.page for hole in self.damaged}
@@ -238,11 +243,14 @@ class Salvage:
                     job_id = as_number(key)
                     if not jobs.has(job_id) or not _is_sound(key, value):
                         continue
-                    version = _version(key, value, rank)
+                    version = self._version(key, value, rank)
                     if job_id not in self._loose or self._loose[job_id][0] < version:
                         self._loose[job_id] = version, number
-                elif payloads.has(key) and (owner := _owner_of(key)) is not None:
+                elif (owner := _owner_of(key)) is not None:
                     self._loose_chunks.setdefault(owner, []).append((key, number))
+
+    def _version(self, key: bytes, record: bytes, rank: int) -> _Version:
+        return 0 if self._free is not None else rank, *_state(key, record), rank
 
     def _nodes_of(self, number: int) -> list[Node]:
         """What looks like records and chunks on a page."""
@@ -263,9 +271,9 @@ class Salvage:
             if (
                 node.key == key
                 and _is_sound(key, node.value)
-                and _version(key, node.value, version[0]) == version
+                and self._version(key, node.value, version[-1]) == version
             ):
-                return Record(key, node.value, version[0] < _WHOLE)
+                return Record(key, node.value, version[-1] < _WHOLE)
         raise AssertionError("the file has changed while it was read")
 
     def _loose_chunks_of(self, job_id: int) -> Iterator[Chunk]:
@@ -302,10 +310,6 @@ def _state(key: bytes, record: bytes) -> tuple[int, int]:
     """What is larger in the newer of two records of a job: its time, and its claim."""
     *_, updated_at, claim = recordlayout.unpack_record(key, record)
     return updated_at, claim
-
-
-def _version(key: bytes, record: bytes, rank: int) -> _Version:
-    return rank, *_state(key, record)
 
 
 def _candidates(found: dict[int, list[bytes]], reference: bytes) -> list[list[bytes]]:

@@ -339,15 +339,14 @@ class _Child:
         self._say("repaired", (len(jobs), len(self._whole.jobs.keys() - jobs.keys()), older))
 
     def _undone(self, done: Repaired, jobs: dict[int, Fields]) -> bool:
-        """Whether the last transaction is, and says so; or it cannot be seen: a meta page as it
-        was before, beside that of the transaction behind it, is that of a sound store."""
+        """Whether the last transaction is, and says so; or it cannot be seen."""
         whole, examination = self._whole, self._examination
         undone = {job_id for job_id, old in whole.before.items() if jobs.get(job_id) == old}
         if not undone or not self._hidden:
             return False
         if undone & examination.told:
             self._say("failure", f"could be read, and is undone by repair: {undone}")
-        unseen = examination.kind == STALE and examination.found is False
+        unseen = examination.image.shows_an_older_state(whole)
         if not done.undone and not done.loose and not unseen:
             self._say("failure", f"undone by repair, which does not say so: {undone}")
         return done.undone or unseen

@@ -34,6 +34,11 @@ class Image(NamedTuple):
         }
         return bool(damaged & _METAS or (whole.main in damaged and damaged & whole.free))
 
+    def shows_an_older_state(self, whole: Specimen) -> bool:
+        """Whether a meta page is as it was before. Beside that of the transaction behind it, it
+        is that of a sound store."""
+        return any(self._page(number) in whole.older.get(number, ()) for number in _METAS)
+
     def has(self, piece: Piece, whole: Specimen) -> bool:
         """Whether it is in its place, or its page in the place of another."""
         here = piece.page * PAGE + piece.at
