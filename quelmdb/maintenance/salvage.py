@@ -17,7 +17,7 @@ from typing import Final, NamedTuple
 from quelmdb import layout, recordlayout
 from quelmdb.maintenance.databases import BY_LOOKS, find_databases, problem_of
 from quelmdb.maintenance.remains import Within, fitting_nodes, raw_nodes
-from quelmdb.maintenance.states import order_of
+from quelmdb.maintenance.states import is_of_index, order_of
 from quelmdb.pages import EMPTY, Hole, Leaf, Node, Pages, as_number
 from quelmdb.persistence import Problem
 from quelmdb.values import MAX_WORKER_BYTES
@@ -48,12 +48,17 @@ class Chunk(NamedTuple):
     value: bytes
 
 
-_Version = tuple[int, int, int, int]
-"""What speaks for one of several records of a job: its page, where any may be of a free one; its
-time, its claim, and its page."""
-
 # Pages, by how certain it is that what is on them is what was stored last.
 _OF_NONE, _BROKEN, _WHOLE = range(3)  # no tree has it; one has, and its frame is damaged, or not
+
+
+class _Version(NamedTuple):
+    """What speaks for one of several records of a job: the page, where any may be a free one;
+    what is larger in the newer one; and the page again."""
+
+    certain: int
+    state: tuple[int, int]
+    page: int
 
 
 class Salvage:
@@ -116,7 +121,7 @@ class Salvage:
                 if not _is_sound(key, record):
                     yield Record(key, record, False)
                     yield self._loose_record(job_id)
-                elif _state(key, record) < self._loose[job_id][0][1:]:
+                elif _state(key, record) < self._loose[job_id][0].state:
                     yield self._loose_record(job_id)
                 else:
                     yield Record(key, record, False)
@@ -250,13 +255,14 @@ class Salvage:
                     self._loose_chunks.setdefault(owner, []).append((key, number))
 
     def _version(self, key: bytes, record: bytes, rank: int) -> _Version:
-        return 0 if self._free is not None else rank, *_state(key, record), rank
+        certain = 0 if self._free is not None else rank
+        return _Version(certain, _state(key, record), rank)
 
     def _nodes_of(self, number: int) -> list[Node]:
         """What looks like records and chunks on a page."""
         page = self._pages.page(number)
-        if page is None or page.count(0) == len(page):
-            return []
+        if page is None or page.count(0) == len(page) or is_of_index(number, page):
+            return []  # behind the entries of an index may stand what was a record
         with suppress(ValueError):
             nodes = self._pages.nodes(page)
             if all(len(node.key) in _KEYS for node in nodes):
@@ -271,9 +277,9 @@ class Salvage:
             if (
                 node.key == key
                 and _is_sound(key, node.value)
-                and self._version(key, node.value, version[-1]) == version
+                and self._version(key, node.value, version.page) == version
             ):
-                return Record(key, node.value, version[-1] < _WHOLE)
+                return Record(key, node.value, version.page < _WHOLE)
         raise AssertionError("the file has changed while it was read")
 
     def _loose_chunks_of(self, job_id: int) -> Iterator[Chunk]:

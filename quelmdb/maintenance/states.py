@@ -83,6 +83,12 @@ def order_of(name: bytes) -> Order:
     return as_number if name in _NUMBERED else as_bytes
 
 
+def is_of_index(number: int, page: bytes) -> bool:
+    """Whether a page is certainly a leaf with nothing but numbers of jobs."""
+    head = number.to_bytes(8, sys.byteorder) + layout.NUMBER_BYTES.to_bytes(2, sys.byteorder)
+    return page.startswith(head) and kind_of(page) == _FIXED
+
+
 def _follow(metas: list[Meta]) -> bool:
     return any(one.transaction == other.transaction + 1 for one, other in pairwise(metas))
 
@@ -144,7 +150,7 @@ def _next(pages: Pages, last: Meta) -> tuple[Meta | None, bool]:
         if number <= last.last_page and not unused[number]:
             continue
         page, tree = pages.page(number) or b"", Tree(number, 0)
-        if not any(page) or _is_of_index(number, page):
+        if not any(page) or is_of_index(number, page):
             continue
         try:
             page = pages.sound_page(number)
@@ -165,9 +171,3 @@ def _next(pages: Pages, last: Meta) -> tuple[Meta | None, bool]:
     if len(whole) == 1 and (before is None or any(before in f for _, f in pages.freed(free))):
         return whole[0], True
     return None, False
-
-
-def _is_of_index(number: int, page: bytes) -> bool:
-    """Whether a page is certainly a leaf with nothing but numbers of jobs."""
-    head = number.to_bytes(8, sys.byteorder) + layout.NUMBER_BYTES.to_bytes(2, sys.byteorder)
-    return page.startswith(head) and kind_of(page) == _FIXED
