@@ -81,10 +81,10 @@ class Salvage:
         self._loose_chunks: dict[int, list[tuple[bytes, int]]] = {}
         self._lacking = 0
         """How many jobs there should be besides those of the sound pages of their tree."""
-        holes = self._survey(layout.JOBS)
-        if self._survey(layout.PAYLOADS) or holes:
+        jobs, payloads = self._survey(layout.JOBS), self._survey(layout.PAYLOADS)
+        if jobs or payloads:
             self._free = self._with_unused(last_page)
-            self._look_everywhere(Within(holes))
+            self._look_everywhere(Within(jobs))
             # Behind no hole is what a page hides that stands, whole, where another should.
             if len(self._loose) < self._lacking and self._free is not None:
                 self._look_everywhere(Within([_WHOLE_TREE]))
