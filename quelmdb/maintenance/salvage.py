@@ -85,9 +85,6 @@ class Salvage:
         if jobs or payloads:
             self._free = self._with_unused(last_page)
             self._look_everywhere(Within(jobs))
-            # Behind no hole is what a page hides that stands, whole, where another should.
-            if len(self._loose) < self._lacking and self._free is not None:
-                self._look_everywhere(Within([_WHOLE_TREE]))
         self._candidates = lru_cache(64)(self._nodes_of)  # neighbours are asked for in turn
 
     # --- What there is ------------------------------------------------------
@@ -231,12 +228,11 @@ class Salvage:
             return _BROKEN
         return _WHOLE
 
-    def _look_everywhere(self, jobs: Within) -> None:
+    def _look_everywhere(self, holes: Within) -> None:
         """Notes every record of the holes, and every chunk, that is on pages which were not
         reached: chunks count only where a record that is kept has their checksum."""
-        self._loose.clear()
-        self._loose_chunks.clear()
         referred = {hole.page for hole in self.damaged}
+        others: dict[int, tuple[_Version, int]] = {}
         for number in range(self._pages.count):
             rank = _OF_NONE
             if number in referred:
@@ -244,15 +240,27 @@ class Salvage:
             elif self._reached[number] or self._is_free(number):
                 continue
             for key, _, value in self._nodes_of(number):
-                if len(key) == layout.NUMBER_BYTES:
-                    job_id = as_number(key)
-                    if not jobs.has(job_id) or not _is_sound(key, value):
-                        continue
-                    version = self._version(key, value, rank)
-                    if job_id not in self._loose or self._loose[job_id][0] < version:
-                        self._loose[job_id] = version, number
-                elif (owner := _owner_of(key)) is not None:
-                    self._loose_chunks.setdefault(owner, []).append((key, number))
+                if len(key) != layout.NUMBER_BYTES:
+                    if (owner := _owner_of(key)) is not None:
+                        self._loose_chunks.setdefault(owner, []).append((key, number))
+                    continue
+                job_id = as_number(key)
+                within = holes.has(job_id)
+                if not _is_sound(key, value) or not (within or self._is_lost(number, referred)):
+                    continue
+                found = self._loose if within else others
+                version = self._version(key, value, rank)
+                if job_id not in found or found[job_id][0] < version:
+                    found[job_id] = version, number
+        # Behind no hole is what a page hides that stands, whole, where another should.
+        if len(self._loose) < self._lacking:
+            self._loose |= others
+
+    def _is_lost(self, number: int, referred: set[int]) -> bool:
+        """Whether a page is certainly in use, and not even a hole leads to it. It is none of an
+        index: behind the entries of those may stand what was a record."""
+        page = self._pages.page(number) or b""
+        return self._free is not None and number not in referred and not is_of_index(number, page)
 
     def _version(self, key: bytes, record: bytes, rank: int) -> _Version:
         certain = 0 if self._free is not None else rank
@@ -261,8 +269,8 @@ class Salvage:
     def _nodes_of(self, number: int) -> list[Node]:
         """What looks like records and chunks on a page."""
         page = self._pages.page(number)
-        if page is None or page.count(0) == len(page) or is_of_index(number, page):
-            return []  # behind the entries of an index may stand what was a record
+        if page is None or page.count(0) == len(page):
+            return []
         with suppress(ValueError):
             nodes = self._pages.nodes(page)
             if all(len(node.key) in _KEYS for node in nodes):
