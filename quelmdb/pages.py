@@ -49,11 +49,13 @@ Order = Callable[[bytes], Place]
 
 
 class Tree(NamedTuple):
-    """A database: where its root is, how many entries it says that it has, and its flags."""
+    """A database: where its root is, how many entries it says that it has, its flags, and on
+    which level its leaves are, below a root on the first; 0 where that is not known."""
 
     root: int | None
     entries: int
     kind: int = 0
+    depth: int = 0
 
 
 EMPTY: Final = Tree(None, 0)
@@ -161,6 +163,8 @@ class Pages:
                     ][::-1]
                     continue
                 nodes = self.nodes(page)
+                if tree.depth and depth != tree.depth:
+                    raise ValueError("it is on another level than the leaves of its tree")
                 if plain and any(node.flags & ~_BIG for node in nodes):
                     raise ValueError("its entries are of another kind")
                 _check_places([order(node.key) for node in nodes], low, high)
@@ -336,8 +340,8 @@ def upper_of(page: bytes) -> int:
 def tree_of(data: bytes) -> Tree:
     """The tree of a database that is told in 48 bytes."""
     root = _number(data[40:48])
-    kind = int.from_bytes(data[4:6], sys.byteorder)
-    return Tree(None if root == _NO_ROOT else root, _number(data[32:40]), kind)
+    kind, depth = memoryview(data[4:8]).cast("H")
+    return Tree(None if root == _NO_ROOT else root, _number(data[32:40]), kind, depth)
 
 
 def is_tree(node: Node) -> bool:

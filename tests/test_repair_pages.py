@@ -215,7 +215,10 @@ def test_what_a_transaction_has_written_that_was_not_ended_is_not_brought_back(
     assert repaired(damaged_copy(path, tmp_path / "copy", take_back)).jobs == before
 
 
-def test_a_page_on_another_level_hides_none_of_those_that_should_be_there(tmp_path: Path) -> None:
+@pytest.mark.parametrize("and_the_free_list", [False, True])
+def test_a_page_on_another_level_hides_none_of_those_that_should_be_there(
+    and_the_free_list: bool, tmp_path: Path
+) -> None:
     """Beside another hole, where the number of all entries tells nothing."""
     path = tmp_path / "jobs.qdb"
     with quelmdb.open(path) as store:
@@ -230,9 +233,10 @@ def test_a_page_on_another_level_hides_none_of_those_that_should_be_there(tmp_pa
 
     def damage(damaged: bytearray) -> None:
         damaged[first : first + 6] = leaves[0].to_bytes(6, sys.byteorder)
-        wipe(leaves[-1])(damaged)
+        wipe(leaves[-1], *[free] * and_the_free_list)(damaged)
 
     with Pages(data_file(path)) as pages:
+        free = pages.metas[0].free.root or 0
         lost = len(pages.nodes(pages.page(leaves[-1]) or b""))
     done = repaired(damaged_copy(path, tmp_path / "copy", damage))
     assert len(done.jobs) == 30_000 - lost
