@@ -215,6 +215,24 @@ def test_what_a_transaction_has_written_that_was_not_ended_is_not_brought_back(
     assert repaired(damaged_copy(path, tmp_path / "copy", take_back)).jobs == before
 
 
+@pytest.mark.parametrize("name", [layout.JOBS, layout.PAYLOADS])
+def test_a_level_that_no_leaf_is_on_is_not_believed(
+    name: bytes, many: Path, tmp_path: Path
+) -> None:
+    before = jobs_of(many)
+    with Pages(data_file(many)) as pages:
+        main = (pages.metas[0].main.root or 0) * PAGE
+    data = data_file(many).read_bytes()
+    node = len(name).to_bytes(2, sys.byteorder) + name  # its length, and the key itself
+    level = data.index(node, main) + len(node) + 6
+    done = repaired(damaged_copy(many, tmp_path / "copy", flip(level, 3)))
+    assert done.jobs == before
+    assert (done.told.loose, done.told.set_aside) == (0, 0)
+    assert [problem.message for problem in done.told.problems][:1] == [
+        f"{name.decode()} has no sound leaf on its level {data[level] ^ 8}"
+    ]
+
+
 @pytest.mark.parametrize("and_the_free_list", [False, True])
 def test_a_page_on_another_level_hides_none_of_those_that_should_be_there(
     and_the_free_list: bool, tmp_path: Path

@@ -6,8 +6,8 @@ from typing import Final, NamedTuple
 
 from quelmdb import layout
 from quelmdb.maintenance.remains import fitting_nodes
-from quelmdb.maintenance.states import free_marks, is_main, last_states, named_trees
-from quelmdb.pages import Hole, Meta, Pages, Tree, as_bytes
+from quelmdb.maintenance.states import free_marks, is_main, last_states, named_trees, order_of
+from quelmdb.pages import Hole, Leaf, Meta, Pages, Tree, as_bytes
 from quelmdb.persistence import Problem
 
 BY_LOOKS: Final = (layout.JOBS, layout.PAYLOADS)
@@ -62,6 +62,11 @@ class _Finding:
             undone = True
         else:
             free, trees = None, self._unreferred(None)
+        trees |= {
+            name: self._levelled(name, tree, free)
+            for name, tree in trees.items()
+            if name in BY_LOOKS
+        }
         if latest is None:
             return Databases(trees, free, free, last_page, undone)
         # Jobs are known wherever they stand; all else is as it was before.
@@ -79,6 +84,14 @@ class _Finding:
                 nodes = leaf.nodes
             found |= named_trees(nodes)
         return found
+
+    def _levelled(self, name: bytes, tree: Tree, free: bytearray | None) -> Tree:
+        """A tree without the level of its leaves, where none is on it: that is damaged."""
+        leaves = self._pages.leaves(tree, order_of(name), free)
+        if tree.root is None or any(isinstance(leaf, Leaf) for leaf in leaves):
+            return tree
+        self._tell(f"{name.decode()} has no sound leaf on its level {tree.depth}")
+        return tree._replace(depth=0)
 
     def _unreferred(self, free: bytearray | None) -> dict[bytes, Tree]:
         """The databases that a page tells of to which nothing refers, if it is one alone."""
