@@ -30,7 +30,8 @@ class Databases(NamedTuple):
 
 def find_databases(pages: Pages, problems: list[Problem]) -> Databases:
     """Those of the latest state that tells where they are; adds to the problems what is in the
-    way. O(free pages) where the meta pages and main are sound; else O(pages and entries)."""
+    way. O(free pages) where the meta pages and main are sound, and some leaf of jobs and of
+    payloads; else O(pages and entries)."""
     return _Finding(pages, problems).databases()
 
 
@@ -62,16 +63,11 @@ class _Finding:
             undone = True
         else:
             free, trees = None, self._unreferred(None)
-        trees |= {
-            name: self._levelled(name, tree, free)
-            for name, tree in trees.items()
-            if name in BY_LOOKS
-        }
-        if latest is None:
-            return Databases(trees, free, free, last_page, undone)
-        # Jobs are known wherever they stand; all else is as it was before.
-        others = {name: tree for name, tree in trees.items() if name not in BY_LOOKS}
-        return Databases(others, latest, free, last_page, undone)
+        by_looks = {name: trees.pop(name) for name in BY_LOOKS if name in trees}
+        if latest is not None:  # jobs are known wherever they stand; all else is as it was before
+            return Databases(trees, latest, free, last_page, undone)
+        trees |= {name: self._levelled(name, tree, free) for name, tree in by_looks.items()}
+        return Databases(trees, free, free, last_page, undone)
 
     def _named(self, main: Tree, free: bytearray | None) -> dict[bytes, Tree]:
         """The databases with a name."""
@@ -86,12 +82,17 @@ class _Finding:
         return found
 
     def _levelled(self, name: bytes, tree: Tree, free: bytearray | None) -> Tree:
-        """A tree without the level of its leaves, where none is on it: that is damaged."""
-        leaves = self._pages.leaves(tree, order_of(name), free)
-        if tree.root is None or any(isinstance(leaf, Leaf) for leaf in leaves):
+        """A tree without the level of its leaves where that is damaged: they are on another."""
+
+        def has_leaf(tree: Tree) -> bool:
+            leaves = self._pages.leaves(tree, order_of(name), free)
+            return any(isinstance(leaf, Leaf) for leaf in leaves)
+
+        without = tree._replace(depth=0)
+        if has_leaf(tree) or not has_leaf(without):
             return tree
         self._tell(f"{name.decode()} has no sound leaf on its level {tree.depth}")
-        return tree._replace(depth=0)
+        return without
 
     def _unreferred(self, free: bytearray | None) -> dict[bytes, Tree]:
         """The databases that a page tells of to which nothing refers, if it is one alone."""

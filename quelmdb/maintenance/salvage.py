@@ -3,7 +3,8 @@
 Each database is walked from its root, as LMDB would, and every page looked at before it is
 believed. Where one of `jobs` or `payloads` is damaged, what it held is looked for among the
 pages that no tree has: records tell by their checksums whose they are. Pages that are free
-hold what is older or deleted, and are left out where the list of them is sound.
+hold what is older or deleted, and are left out where the list of them is sound. The number of
+entries tells whether more is missing than what the damaged pages held.
 """
 
 from __future__ import annotations
@@ -79,12 +80,11 @@ class Salvage:
         self._reached = bytearray(pages.count)
         self._loose: dict[int, tuple[_Version, int]] = {}  # with the page
         self._loose_chunks: dict[int, list[tuple[bytes, int]]] = {}
-        self._lacking = 0
-        """How many jobs there should be besides those of the sound pages of their tree."""
-        jobs, payloads = self._survey(layout.JOBS), self._survey(layout.PAYLOADS)
+        jobs, lacking = self._survey(layout.JOBS)
+        payloads, _ = self._survey(layout.PAYLOADS)
         if jobs or payloads:
             self._free = self._with_unused(last_page)
-            self._look_everywhere(Within(jobs))
+            self._look_everywhere(Within(jobs), lacking)
         self._candidates = lru_cache(64)(self._nodes_of)  # neighbours are asked for in turn
 
     # --- What there is ------------------------------------------------------
@@ -174,11 +174,12 @@ class Salvage:
     def _leaves(self, name: bytes) -> Iterator[Leaf | Hole]:
         return self._pages.leaves(self._trees.get(name, EMPTY), order_of(name), self._refused)
 
-    def _survey(self, name: bytes) -> list[Hole]:
-        """The holes of a tree, the other pages of which are marked as reached."""
+    def _survey(self, name: bytes) -> tuple[list[Hole], int]:
+        """The holes of a tree, the other pages of which are marked as reached; and how many
+        entries it should have besides theirs."""
         if name not in self._trees:
             self.problems.append(Problem("structure", f"{name.decode()} is not found"))
-            return [_WHOLE_TREE]
+            return [_WHOLE_TREE], 0
         holes: list[Hole] = []
         count = 0
         order = order_of(name)
@@ -200,9 +201,7 @@ class Salvage:
             message = f"{name.decode()} has {count} entries, and should have {entries}"
             self.problems.append(Problem("structure", message))
             holes.append(_WHOLE_TREE)  # it may be the root of another tree
-        if name == layout.JOBS:
-            self._lacking = entries - count
-        return holes
+        return holes, entries - count
 
     # --- Pages that no tree has ---------------------------------------------
 
@@ -228,9 +227,10 @@ class Salvage:
             return _BROKEN
         return _WHOLE
 
-    def _look_everywhere(self, holes: Within) -> None:
+    def _look_everywhere(self, holes: Within, lacking: int) -> None:
         """Notes every record of the holes, and every chunk, that is on pages which were not
-        reached: chunks count only where a record that is kept has their checksum."""
+        reached: chunks count only where a record that is kept has their checksum. Where they
+        are less than are lacking, also such records as no hole has lost."""
         referred = {hole.page for hole in self.damaged}
         others: dict[int, tuple[_Version, int]] = {}
         for number in range(self._pages.count):
@@ -239,37 +239,37 @@ class Salvage:
                 rank = self._rank(number)
             elif self._reached[number] or self._is_free(number):
                 continue
-            for key, _, value in self._nodes_of(number):
+            page = self._pages.page(number) or b""
+            # It is certainly in use. Behind the entries of an index may stand what was a record.
+            certain = self._free is not None and not is_of_index(number, page)
+            beyond_holes = certain and number not in referred
+            for key, _, value in self._nodes_on(page):
                 if len(key) != layout.NUMBER_BYTES:
                     if (owner := _owner_of(key)) is not None:
                         self._loose_chunks.setdefault(owner, []).append((key, number))
                     continue
                 job_id = as_number(key)
                 within = holes.has(job_id)
-                if not _is_sound(key, value) or not (within or self._is_lost(number, referred)):
+                if not (within or beyond_holes) or not _is_sound(key, value):
                     continue
                 found = self._loose if within else others
                 version = self._version(key, value, rank)
                 if job_id not in found or found[job_id][0] < version:
                     found[job_id] = version, number
         # Behind no hole is what a page hides that stands, whole, where another should.
-        if len(self._loose) < self._lacking:
+        if len(self._loose) < lacking:
             self._loose |= others
-
-    def _is_lost(self, number: int, referred: set[int]) -> bool:
-        """Whether a page is certainly in use, and not even a hole leads to it. It is none of an
-        index: behind the entries of those may stand what was a record."""
-        page = self._pages.page(number) or b""
-        return self._free is not None and number not in referred and not is_of_index(number, page)
 
     def _version(self, key: bytes, record: bytes, rank: int) -> _Version:
         certain = 0 if self._free is not None else rank
         return _Version(certain, _state(key, record), rank)
 
     def _nodes_of(self, number: int) -> list[Node]:
+        return self._nodes_on(self._pages.page(number) or b"")
+
+    def _nodes_on(self, page: bytes) -> list[Node]:
         """What looks like records and chunks on a page."""
-        page = self._pages.page(number)
-        if page is None or page.count(0) == len(page):
+        if page.count(0) == len(page):
             return []
         with suppress(ValueError):
             nodes = self._pages.nodes(page)
