@@ -10,6 +10,8 @@ from typing import Any, Final, NamedTuple
 import quelmdb
 from quelmdb import Job, codec, layout
 from quelmdb.maintenance.repair import Repaired, repair
+from quelmdb.maintenance.salvage import Salvage
+from quelmdb.pages import Pages
 from quelmdb.values import time_of
 from tests.damage import Raw, data_file, raw
 
@@ -50,6 +52,14 @@ def jobs_of(path: Path) -> Jobs:
     """Those that can be read, as they are."""
     with quelmdb.open(path) as store:
         return jobs_in(store)
+
+
+def root_of(path: Path, name: bytes) -> int:
+    """The page at which a database begins."""
+    with Pages(data_file(path)) as pages:
+        root = Salvage(pages)._trees[name].root
+    assert root is not None
+    return root
 
 
 def jobs_in(store: quelmdb.Store) -> Jobs:

@@ -18,14 +18,13 @@ from quelmdb import DiskError, Job, Status, compaction, layout
 from quelmdb.environment import Superseded
 from quelmdb.lockfile import LockFile
 from quelmdb.maintenance.offline import repair_store
-from quelmdb.maintenance.salvage import Salvage
 from quelmdb.opening import Opener
-from quelmdb.pages import Pages
 from tests import compacting
 from tests.children import in_child
 from tests.compacting import CAPACITY, fill, generations
 from tests.damage import data_file
 from tests.durabilities import ephemeral
+from tests.repairing import root_of
 from tools.app import commands
 
 pytest_plugins = ["tests.fixtures"]
@@ -167,8 +166,7 @@ def test_a_store_of_which_some_cannot_be_reached_is_not_compacted_nor_backed_up(
     path = tmp_path / "jobs.qdb"
     with quelmdb.open(path) as store:
         store.insert_many(Job("a", n) for n in range(1_000))
-    with Pages(data_file(path)) as pages:
-        root = Salvage(pages)._trees[layout.JOBS].root or 0
+    root = root_of(path, layout.JOBS)
     with data_file(path).open("r+b") as file:
         file.seek(root * 4096 + 12)  # the end of its pointers
         end = int.from_bytes(file.read(2), sys.byteorder)

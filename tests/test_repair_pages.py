@@ -17,10 +17,7 @@ from quelmdb.maintenance.salvage import Chunk, Salvage
 from quelmdb.pages import BRANCH, Hole, Pages, Tree, as_bytes, as_number, kind_of
 from quelmdb.records import references
 from tests.damage import PAGE, damaged_copy, data_file, flip, used_bytes, wipe
-from tests.repairing import (
-    jobs_of,
-    repaired,
-)
+from tests.repairing import jobs_of, repaired, root_of
 
 pytest_plugins = ["tests.fixtures"]
 
@@ -34,11 +31,17 @@ def _pages_of(path: Path, name: bytes) -> list[int]:
     return [leaf.page for leaf in leaves]
 
 
-def _root_of(path: Path, name: bytes) -> int:
-    with Pages(data_file(path)) as pages:
-        root = Salvage(pages)._trees[name].root
-    assert root is not None
-    return root
+def _completed(path: Path) -> tuple[bytes, int]:
+    """Makes a store of 300 jobs, which all are completed. Returns the file as it was before, and
+    which page then was the second leaf of the jobs."""
+    with quelmdb.open(path) as store:
+        store.insert_many(Job("a", n) for n in range(300))
+        assert store.check() == []
+    older = data_file(path).read_bytes()
+    leaf = _pages_of(path, layout.JOBS)[1]
+    with quelmdb.open(path) as store:
+        store.complete_many(store.claim(limit=300))
+    return older, leaf
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +75,7 @@ def test_without_the_root_of_the_jobs_each_is_found_by_its_checksum(
     many: Path, tmp_path: Path
 ) -> None:
     before = jobs_of(many)
-    root = _root_of(many, layout.JOBS)
+    root = root_of(many, layout.JOBS)
     done = repaired(damaged_copy(many, tmp_path / "copy", wipe(root)))
     assert done.jobs == before
     assert done.told.loose == len(before)
@@ -82,15 +85,9 @@ def test_without_the_root_of_the_jobs_each_is_found_by_its_checksum(
 def test_of_two_sound_records_of_a_job_the_newer_one_is_kept(tmp_path: Path) -> None:
     """A lost write has left a leaf with older ones where the root of the jobs should be."""
     path = tmp_path / "jobs.qdb"
-    with quelmdb.open(path) as store:
-        store.insert_many(Job("a", n) for n in range(300))
-        assert store.check() == []
-    older = data_file(path).read_bytes()
-    leaf = _pages_of(path, layout.JOBS)[1]
-    with quelmdb.open(path) as store:
-        store.complete_many(store.claim(limit=300))
+    older, leaf = _completed(path)
     before = jobs_of(path)
-    root = _root_of(path, layout.JOBS)
+    root = root_of(path, layout.JOBS)
 
     def lose_a_write(data: bytearray) -> None:
         number = root.to_bytes(8, sys.byteorder)
@@ -120,9 +117,8 @@ def test_a_flip_in_the_frame_of_a_leaf_costs_nothing_that_is_on_it(
 
 def test_a_flip_in_a_branch_page_costs_nothing_that_is_below_it(many: Path, tmp_path: Path) -> None:
     """Nor that of a key, which moves what is on one page beyond its bounds."""
+    root = root_of(many, layout.JOBS)
     with Pages(data_file(many)) as pages:
-        root = Salvage(pages)._trees[layout.JOBS].root
-        assert root is not None
         assert kind_of(pages.page(root) or b"") == BRANCH
     frames = _frames(data_file(many).read_bytes(), root)
     whole = _whole_jobs(many)
@@ -152,7 +148,7 @@ def test_a_bound_that_is_damaged_hides_no_node_of_a_page_that_was_filled_in_orde
 
 def test_a_pointer_into_another_node_is_not_believed(many: Path, tmp_path: Path) -> None:
     """What looks like a node there has the size of the one that it should point to."""
-    root = _root_of(many, layout.PAYLOADS)
+    root = root_of(many, layout.PAYLOADS)
     pointer = root * PAGE + 16
     copy = damaged_copy(many, tmp_path / "copy", flip(pointer, 4))
     whole, damaged = (data_file(path).read_bytes()[pointer : pointer + 2] for path in (many, copy))
@@ -167,16 +163,10 @@ def test_of_several_sound_records_of_a_job_the_newest_one_is_kept_wherever_it_st
 ) -> None:
     """The tree leads to a page with older ones, out of its place, and to theirs no more."""
     path = tmp_path / "jobs.qdb"
-    with quelmdb.open(path) as store:
-        store.insert_many(Job("a", n) for n in range(300))
-        assert store.check() == []
-    older = data_file(path).read_bytes()
-    old = _pages_of(path, layout.JOBS)[1]
-    with quelmdb.open(path) as store:
-        store.complete_many(store.claim(limit=300))
+    older, old = _completed(path)
     before = jobs_of(path)
     one, other, *_ = _pages_of(path, layout.JOBS)[1:]
-    root = _root_of(path, layout.JOBS)
+    root = root_of(path, layout.JOBS)
     second = _frames(data_file(path).read_bytes(), root)["frames"][8]
 
     def lose_a_write(data: bytearray) -> None:
@@ -190,9 +180,9 @@ def test_of_several_sound_records_of_a_job_the_newest_one_is_kept_wherever_it_st
     assert done.jobs == {key: job for key, job in before.items() if key not in lost}
 
 
-@pytest.mark.parametrize("name", ["jobs", "payloads"])
+@pytest.mark.parametrize("name", [layout.JOBS, layout.PAYLOADS])
 def test_what_a_transaction_has_written_that_was_not_ended_is_not_brought_back(
-    name: str, tmp_path: Path
+    name: bytes, tmp_path: Path
 ) -> None:
     """Its pages stand behind the last one in use, which only the meta page says."""
     path = tmp_path / "jobs.qdb"
@@ -201,13 +191,14 @@ def test_what_a_transaction_has_written_that_was_not_ended_is_not_brought_back(
         store.insert_many(Job("a", n) for n in range(270))
         assert store.check() == []
     ended = data_file(path).read_bytes()
+    with Pages(data_file(path)) as pages:
+        last_page = pages.metas[0].last_page
     before = jobs_of(path)
-    root = _root_of(path, name.encode())
+    root = root_of(path, name)
     with quelmdb.open(path) as store:
         store.update_many(job.replace(arguments=b"b" * 2_000) for job in store.all())
 
     def take_back(data: bytearray) -> None:
-        last_page = int.from_bytes(ended[136:144], sys.byteorder)
         assert len(data) > (last_page + 50) * PAGE
         data[: 2 * PAGE] = ended[: 2 * PAGE]
         wipe(root)(data)
@@ -244,7 +235,7 @@ def test_a_page_on_another_level_hides_none_of_those_that_should_be_there(
         assert store.check() == []
     leaves = _pages_of(path, layout.JOBS)
     data = data_file(path).read_bytes()
-    root = _root_of(path, layout.JOBS)
+    root = root_of(path, layout.JOBS)
     first = _frames(data, root)["frames"][0]
     branch = int.from_bytes(data[first : first + 6], sys.byteorder)
     assert kind_of(data[branch * PAGE :]) == BRANCH

@@ -10,10 +10,9 @@ from click.testing import CliRunner
 import quelmdb
 from quelmdb import Job, layout
 from quelmdb.maintenance.offline import check_unopened
-from quelmdb.maintenance.salvage import Salvage
 from quelmdb.pages import Pages
 from tests.damage import PAGE, damaged_copy, data_file, flip, wipe
-from tests.repairing import jobs_of, repaired
+from tests.repairing import jobs_of, repaired, root_of
 from tools.app import commands
 
 pytest_plugins = ["tests.fixtures"]
@@ -64,7 +63,7 @@ def test_where_the_last_transaction_is_not_found_it_is_told_that_it_may_be_undon
     with Pages(data_file(completed)) as pages:
         meta = pages.metas[0]
         roots = {"main": meta.main.root, "list of free pages": meta.free.root}
-        roots["jobs"] = Salvage(pages)._trees[layout.JOBS].root
+    roots["jobs"] = root_of(completed, layout.JOBS)
     newer, _ = _slots(completed)
     root = roots[what]
     assert root is not None

@@ -64,8 +64,9 @@ def with_several_faults(seed: int, whole: Specimen, number: int) -> Image:
     """One with two to four of any faults, also such as no single one makes."""
     rng = random.Random(f"{seed} {number}")
     data = bytearray(whole.data)
-    kinds = rng.choices([*_KINDS, *_OF_TREES], k=rng.randrange(2, 5))
-    where = [(_KINDS | _OF_TREES)[kind](whole, rng, data) for kind in kinds]
+    faults = _KINDS | _OF_TREES
+    kinds = rng.choices([*faults], k=rng.randrange(2, 5))
+    where = [faults[kind](whole, rng, data) for kind in kinds]
     return Image(STALE if STALE in kinds else SEVERAL, "; ".join(where), bytes(data))
 
 
@@ -113,8 +114,7 @@ def _lose_a_write(whole: Specimen, rng: random.Random, data: bytearray) -> str:
 
 
 def _change_a_child(whole: Specimen, rng: random.Random, data: bytearray) -> str:
-    branches = [number for number in whole.used if _children(data, number)]
-    branch = rng.choice(branches)
+    branch = rng.choice([number for number in whole.used if _children(data, number)])
     place, child = rng.choice(_children(data, branch))
     return _point(data, place, rng.choice(whole.used), f"instead of {child} below {branch}")
 

@@ -92,14 +92,14 @@ Making = Callable[[quelmdb.Store], Iterator[object]]
 """Changes a store, and stops behind each transaction."""
 
 
-def specimen(path: Path, making: Making | None = None) -> Specimen:
-    """Makes a store, of `everything` or otherwise."""
+def specimen(path: Path, making: Making) -> Specimen:
+    """Makes a store, and knows what it was behind each transaction."""
     files: list[bytes] = []
     versions: dict[int, list[Fields]] = {}
     states: list[dict[int, Fields]] = []
     clock = ManualClock()
     with quelmdb.open(path, clock=clock) as store:
-        for _ in (making or everything)(store):
+        for _ in making(store):
             clock.advance(1_000_000)
             files.append(data_file(path).read_bytes())
             stored = {job.id or 0: (job._record, _others(job)) for job in store.all()}

@@ -31,7 +31,7 @@ from tests.faults.images import (
     with_several_faults,
 )
 from tests.faults.seeds import new_seed
-from tests.faults.specimens import Specimen, deep, specimen
+from tests.faults.specimens import Specimen, deep, everything, specimen
 from tests.faults.verdicts import Stage, Verdict
 
 pytest_plugins = ["tests.fixtures"]
@@ -63,7 +63,7 @@ def test_damage_never_makes_another_job_or_alters_one_and_check_finds_what_is_le
     it, and repair brings it back, or says that it is undone."""
     images = _FLIPPED * 3 // 2 if long else 120
     seed = new_seed()
-    whole = specimen(place / "whole.qdb")
+    whole = specimen(place / "whole.qdb", everything)
     source = partial(random_image, seed)
     verdicts = list(_verdicts(whole, place, source, range(images), _OFTEN))
     assert len(verdicts) == images
@@ -83,7 +83,7 @@ def test_damage_never_makes_another_job_or_alters_one_and_check_finds_what_is_le
 
 def test_a_list_of_free_pages_that_is_as_it_was_before_costs_no_job(place: Path) -> None:
     """Pages that are in use stand in it."""
-    whole = specimen(place / "whole.qdb")
+    whole = specimen(place / "whole.qdb", everything)
     with Pages(data_file(place / "whole.qdb")) as pages:
         root = pages.metas[0].free.root
     assert root is not None
@@ -100,16 +100,15 @@ def test_whichever_write_is_lost_a_repair_costs_no_job(
     place: Path, long: bool, figure: Tell
 ) -> None:
     """Of what stands on the page that was to be written there may be an older record left."""
-    whole = specimen(place / "whole.qdb")
+    whole = specimen(place / "whole.qdb", everything)
     writes = range(0, lost_writes(whole), 1 if long else 8)
     verdicts = list(_verdicts(whole, place, lost_write, writes, 1))
     assert len(verdicts) == len(writes)
     failed = [verdict for verdict in verdicts if verdict.failures or not verdict.repaired]
     assert not failed, failed[:3]
-    jobs, missing, old = map(sum, zip(*(v.repaired for v in verdicts if v.repaired), strict=True))
     figure(
-        f"{len(verdicts)} of {lost_writes(whole)} that may be lost, each repaired: {jobs:,} jobs "
-        f"kept, {missing:,} of damaged pages set aside, {old:,} as they were before, 0 altered"
+        f"{len(verdicts)} of {lost_writes(whole)} that may be lost, each repaired: "
+        f"{_kept(verdicts)}"
     )
 
 
@@ -127,11 +126,9 @@ def test_several_faults_at_once_cost_no_job_that_is_whole(
     assert not failed, failed[:3]
     crashed = Counter(crash.partition(": ")[0] for v in verdicts for crash in v.crashes)
     assert crashed.keys() <= {Stage.READ.value, Stage.WRITE.value}, crashed
-    jobs, missing, old = map(sum, zip(*(v.repaired for v in verdicts if v.repaired), strict=True))
     figure(
         f"{images:,} images of a store with {len(whole.jobs):,} jobs, each with two to four "
-        f"faults, each repaired: {jobs:,} jobs kept, {missing:,} of damaged pages set aside, "
-        f"{old:,} as they were before, 0 altered"
+        f"faults, each repaired: {_kept(verdicts)}"
     )
 
 
@@ -160,10 +157,9 @@ def _told(verdicts: list[Verdict], crashes: Counter[Stage]) -> str:
     older = sum(verdict.older for verdict in verdicts)
     kinds = Counter(verdict.kind for verdict in verdicts)
     unfound = sum(verdict.found is False and not verdict.right for verdict in verdicts)
-    repaired = [verdict.repaired for verdict in verdicts if verdict.repaired]
+    repaired = sum(verdict.repaired is not None for verdict in verdicts)
     undone = sum(verdict.undone for verdict in verdicts)
     back = sum(v.before_last and v.repaired is not None and not v.undone for v in verdicts)
-    jobs, missing, old = map(sum, zip(*repaired, strict=True))
     flipped = sum(kinds[kind] for kind in FLIPS)
     return (
         f"{len(verdicts):,} images, {flipped:,} of them with flipped bits "
@@ -173,9 +169,18 @@ def _told(verdicts: list[Verdict], crashes: Counter[Stage]) -> str:
         f"before the last transaction (damaged meta pages), 0 wrong jobs; of {older:,} images a "
         f"job was told as it was before ({unfound:,} of {kinds[STALE]:,} lost writes are not found "
         f"by check); {crashes[Stage.READ]:,} crashes of readers, {crashes[Stage.WRITE]:,} of "
-        f"writers, 0 of check; {len(repaired):,} repaired: {jobs:,} jobs kept, {missing:,} of "
-        f"damaged pages set aside, {old:,} as they were before, 0 altered; "
+        f"writers, 0 of check; {repaired:,} repaired: {_kept(verdicts)}; "
         f"{back:,} times the last transaction is brought back, {undone:,} times told as undone"
+    )
+
+
+def _kept(verdicts: list[Verdict]) -> str:
+    """Of those that were repaired."""
+    repaired = (verdict.repaired for verdict in verdicts if verdict.repaired)
+    jobs, missing, old = map(sum, zip(*repaired, strict=True))
+    return (
+        f"{jobs:,} jobs kept, {missing:,} of damaged pages set aside, {old:,} as they were "
+        "before, 0 altered"
     )
 
 
